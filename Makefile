@@ -32,9 +32,14 @@ ui-if-node:
 	   else echo "the packages of the dashboard cannot be had: the hub is built without it"; fi; \
 	 else echo "Node.js 20 or later is not installed: the hub is built without its dashboard"; fi
 
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null || { apt-get update -qq && \
+	   apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
+	   echo "Chromium cannot be installed: the dashboard is not tried in it"
+
 .PHONY: ui-test
-ui-test: ui ## the dashboard in Chromium (installed if missing): every screen in both themes, with keys alone, by axe
-	@command -v chromium >/dev/null || apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
+ui-test: ui browser ## the dashboard in Chromium (installed if missing): every screen in both themes, with keys alone, by axe
 	cargo test --workspace --test dashboard_contract
 	cargo test --workspace --test dashboard_pages -- --ignored --nocapture
 
@@ -52,7 +57,7 @@ demo-down: ## removes the demo and all that it started
 	@if [ -x $(TESTBED) ]; then $(TESTBED) down --name demo; else echo "nothing to remove"; fi
 
 .PHONY: test
-test: bootstrap ui-if-node binaries lint test-fast ## formatting, lints, generated files, all tests without clusters, and most of those with
+test: bootstrap ui-if-node browser binaries lint test-fast ## formatting, lints, generated files, all tests without clusters, and most of those with
 	tests/run.sh
 
 .PHONY: long
@@ -70,6 +75,29 @@ rights: bootstrap binaries ## that the operator uses each of its rights and no o
 .PHONY: backends
 backends: bootstrap binaries ## Azure by Azurite (needs npm) and Google's storage by fake-gcs-server, on real pods
 	tests/run.sh backends
+
+.PHONY: charts-test
+charts-test: bootstrap binaries ## the Helm charts: lint, unit tests with every refusal, rules, pods; then on two clusters, README's commands first
+	tests/charts.sh
+	tests/run.sh charts
+
+.PHONY: install-test
+install-test: bootstrap binaries ## the commands of README's "Install with Helm", out of README, on two new clusters, timed
+	tests/run.sh charts install
+
+.PHONY: images
+images: ui-if-node ## images of operator and hub, with SBOM and provenance; REGISTRY=registry.example.org/backup pushes them
+	deploy/images/build.sh
+
+.PHONY: release
+release: bootstrap ui-if-node ## all that a release has, into target/release-files (docs/release.md)
+	cargo run -q -p tests --bin testbed -- build --charts
+	deploy/release.sh
+
+.PHONY: manifests
+manifests: ## deploy/spoke/30-deployment.yaml and deploy/hub/20-hub.yaml out of the charts
+	cargo run -q -p tests --bin testbed -- build --charts
+	deploy/charts/render.sh
 
 .PHONY: test-fast
 test-fast: restic ## what runs without clusters

@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fleet/v1/command.proto",
         "fleet/v1/control.proto",
         "fleet/v1/copy.proto",
+        "fleet/v1/coverage.proto",
         "fleet/v1/freshness.proto",
         "fleet/v1/health.proto",
         "fleet/v1/hub.proto",
@@ -20,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fleet/v1/retention.proto",
         "fleet/v1/snapshot.proto",
         "fleet/v1/state.proto",
+        "fleet/v1/storage.proto",
         "fleet/v1/view.proto",
     ];
     println!("cargo:rerun-if-changed=fleet");

@@ -1,12 +1,12 @@
 #!/bin/bash
 # End-to-end tests on a bed of their own. What was there before is removed first, and everything afterwards.
-# Usage: tests/run.sh [test|long|faults|rights|backends]
+# Usage: tests/run.sh [test|long|faults|rights|backends|charts]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export FLEET_SUITE=${1:-test}
 case $FLEET_SUITE in
-test | long | faults | rights | backends) ;;
-*) echo "usage: tests/run.sh [test|long|faults|rights|backends]" >&2; exit 2 ;;
+test | long | faults | rights | backends | charts) ;;
+*) echo "usage: tests/run.sh [test|long|faults|rights|backends|charts]" >&2; exit 2 ;;
 esac
 target=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
 testbed=target/$target/debug/testbed
@@ -19,10 +19,10 @@ long=(
 )
 long_alone=(
   alerts::hub:: alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many:: locks::restored::
-  locks::alone::while_the_hub_is_away hooks::kills::restic_killed upgrade::
+  locks::alone::while_the_hub_is_away locks::away:: hooks::kills::restic_killed upgrade::
 )
 # Neither beside others nor in a suite of `make test`.
-apart=(dashboard:: locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub::)
+apart=(charts:: dashboard:: locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub::)
 
 together() { cargo test -p tests --test e2e -- --ignored --test-threads 3 "$@"; }
 alone() { cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 "$@"; }
@@ -69,6 +69,12 @@ rights)
 backends)
   # Azurite is a program of Node.js, and fake-gcs-server is built for these alone.
   cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 2 backends::
+  ;;
+charts)
+  # The first of these needs a bed without anything.
+  "$testbed" build --charts
+  alone charts::install::
+  [ "${2:-}" = install ] || alone charts::dry_run:: charts::namespaces::
   ;;
 faults)
   alone locks::faults:: locks::long:: locks::failover:: locks::restored:: locks::many:: locks::operations:: hooks::kills:: commands::cut::

@@ -1,7 +1,12 @@
 //! What is asked for.
 
 mod acts;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod documented_tests;
 mod init;
+mod known;
+mod look;
 mod migrate;
 mod people;
 mod recovery;
@@ -11,8 +16,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::completion;
+
 pub use self::acts::*;
 pub use self::init::*;
+pub use self::known::*;
+pub use self::look::*;
 pub use self::migrate::*;
 pub use self::people::*;
 pub use self::recovery::*;
@@ -25,6 +34,8 @@ pub struct Arguments {
     pub command: Command,
     #[command(flatten)]
     pub hub: HubArguments,
+    #[command(flatten)]
+    pub kube: KubeArguments,
 }
 
 /// How the hub is reached.
@@ -46,7 +57,7 @@ pub struct HubArguments {
     #[arg(long, env = "FLEET_SERVER_NAME", global = true)]
     pub server_name: Option<String>,
     /// A login of `fleet login`, in place of the one that `fleet contexts use` chose.
-    #[arg(long, env = "FLEET_CONTEXT", global = true, conflicts_with = "hub")]
+    #[arg(long, env = "FLEET_CONTEXT", global = true, conflicts_with = "hub", add = completion::logins())]
     pub context: Option<String>,
     /// How long to wait for an answer, such as 10s. Does not end a --watch.
     #[arg(long, default_value = "10s", value_parser = duration, global = true)]
@@ -65,6 +76,23 @@ impl HubArguments {
 pub enum Command {
     /// Verdict for the whole fleet, worst first.
     Status(Output),
+    /// Why an object is not well, in a sentence, and what to do.
+    Why(Get),
+    /// One object with all that is known of it: facts with their age, conditions, 30 days, what belongs to it.
+    Get(Get),
+    /// What happened in the fleet, newest first.
+    Activity(Activity),
+    /// Whether the hub itself is well.
+    Health {
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Looks at the installation, the links, rights, clocks, versions and resources of this cluster, and at the hub.
+    #[command(alias = "doctor")]
+    Check(Check),
+    /// Writes a file for support: what fleet sees, our objects, Events and logs, without any secret.
+    Bundle(Bundle),
     /// Clusters, and when they last reported.
     Clusters(Clusters),
     /// Physical repositories, each once however many clusters share it.
@@ -75,6 +103,10 @@ pub enum Command {
     Policies(List),
     /// Restores and how far they have come.
     Restores(List),
+    /// Volumes that no backup covers.
+    Coverage(crate::coverage::Coverage),
+    /// What repositories store, how that grows, and when there is no room any more.
+    Storage(crate::storage::Storage),
     /// Runs, previews, suspends and resumes retention policies.
     #[command(subcommand)]
     Retention(RetentionCommand),
@@ -130,159 +162,20 @@ pub enum Command {
     /// Moves in from another tool: makes resources of ours of its resources, and keeps its history.
     #[command(subcommand)]
     Migrate(MigrateCommand),
-}
-
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct Clusters {
-    #[command(subcommand)]
-    pub command: Option<ClustersCommand>,
-    #[command(flatten)]
-    pub list: List,
-}
-
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct Repos {
-    #[command(subcommand)]
-    pub command: Option<ReposCommand>,
-    #[command(flatten)]
-    pub list: List,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ClustersCommand {
-    /// Removes a cluster that no longer exists. Its snapshots stay; what its policies keep is no longer kept by them.
-    Forget {
-        /// Name of the cluster.
-        cluster: String,
-        /// Removes it; without this, only shows what would be removed.
+    /// Version of fleet, the hub, and the clusters.
+    Version {
+        /// Only that of this program.
         #[arg(long)]
-        yes: bool,
+        client: bool,
+        /// table, wide, json, yaml or name.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
     },
-    /// Prints the one command that makes a cluster join, with a token that is good once.
-    Join(Join),
-    /// Ends a cluster's session at once and refuses new ones, until it is lifted.
-    Ban {
-        /// Name of the cluster.
-        cluster: String,
-        /// Why, for the audit and for who looks at the cluster.
-        #[arg(long, default_value = "")]
-        reason: String,
+    /// Prints a script that completes commands and names in your shell: source <(fleet completion bash)
+    Completion {
+        /// Which shell.
+        shell: Shell,
     },
-    /// Lifts a ban.
-    Unban {
-        /// Name of the cluster.
-        cluster: String,
-        /// Certificates of before stay refused, as after a theft: the cluster has to join again.
-        #[arg(long)]
-        rejoin: bool,
-    },
-    /// Replaces the hub's authority step by step, without a restart.
-    RotateAuthority(Rotate),
-    /// Prints the resources of a cluster, as it reported them last: to make it again when it is lost.
-    Rebuild(Rebuild),
-    /// Decides which of two clusters that report under one name is the right one.
-    Accept {
-        /// Name of the cluster.
-        cluster: String,
-        /// uid of its namespace kube-system.
-        #[arg(long)]
-        uid: String,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct Join {
-    /// Name of the cluster: a-z, 0-9, '-' and '.'.
-    pub cluster: String,
-    /// How long the token in it may be used, such as 15m or 12h; one hour unless given, a day at most.
-    #[arg(long, value_parser = duration)]
-    pub valid: Option<Duration>,
-    /// Where spokes connect, in place of what the hub was told (--link-url of the hub).
-    #[arg(long)]
-    pub link_url: Option<String>,
-    /// Where they enrol, in place of what the hub was told (--enrol-url of the hub).
-    #[arg(long)]
-    pub enrol_url: Option<String>,
-    /// command, or yaml: the manifest alone, to be kept with others.
-    #[arg(short, long, value_enum, default_value_t = JoinFormat::Command)]
-    pub output: JoinFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum JoinFormat {
-    Command,
-    Yaml,
-}
-
-#[derive(Debug, Args)]
-pub struct Rotate {
-    /// What is done; without it, only shows where the rotation is.
-    #[arg(value_enum)]
-    pub step: Option<RotateStep>,
-    /// Goes on although some clusters are locked out by it and have to join again.
-    #[arg(long)]
-    pub force: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RotateStep {
-    /// Makes the next authority, and announces it to all clusters.
-    Begin,
-    /// The next authority signs from now on; both are trusted.
-    Activate,
-    /// The old authority is no longer trusted.
-    Retire,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ReposCommand {
-    /// Lets a cluster take part in a repository that others use, although it has not shown that it can open it.
-    Accept(Binding),
-    /// Ends a cluster's part in a repository: its policies keep and remove nothing there any more.
-    Unbind(Binding),
-    /// Runs the integrity check that a ResticRepository is configured with.
-    Check(Targets),
-    /// Removes the locks that dead processes have left.
-    Unlock(Targets),
-    /// Size and snapshots over time: by the hour for up to 7 days, by the day for more.
-    History(History),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum HubCommand {
-    /// Makes a hub in the cluster of your kubectl, waits until it serves, and logs you in as its first admin. Run again, it
-    /// changes what is different and logs you in anew.
-    Init(Init),
-    /// Writes a backup of the hub's store to a file. `fleet-hub restore` puts it back.
-    Backup {
-        /// A file that does not exist yet. Keep it as safe as the hub's volume.
-        file: PathBuf,
-    },
-    /// Prints the authorities that certificates of the hub are of, PEM, with what will sign next during a rotation: for
-    /// FLEET_CA. A login keeps them by itself.
-    Authorities,
-}
-
-#[derive(Debug, Args)]
-pub struct History {
-    /// Name or id of the repository.
-    pub repository: String,
-    /// Days back from now, up to 732.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=732))]
-    pub days: u32,
-    /// table, wide, json, yaml or name.
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub output: Format,
-}
-
-#[derive(Debug, Args)]
-pub struct Binding {
-    /// Name or id of the repository.
-    pub repository: String,
-    /// Name of the cluster.
-    pub cluster: String,
 }
 
 #[derive(Debug, Args)]
@@ -312,6 +205,7 @@ pub enum LocksCommand {
 #[derive(Debug, Args)]
 pub struct WhyLocked {
     /// Name or id of the repository.
+    #[arg(add = completion::repositories())]
     pub repository: String,
     /// table, wide, json, yaml or name.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -418,7 +312,7 @@ pub struct List {
     /// Part of a name, a URL or a repository id.
     pub text: Option<String>,
     /// Only these clusters.
-    #[arg(short, long, value_delimiter = ',')]
+    #[arg(short, long, value_delimiter = ',', add = completion::clusters())]
     pub cluster: Vec<String>,
     /// Only these namespaces.
     #[arg(short, long, value_delimiter = ',')]

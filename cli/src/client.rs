@@ -10,18 +10,18 @@ use proto::v1::fleet_control_client::FleetControlClient;
 use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{
-    AcceptClusterRequest, AuditRequest, AuditResponse, AuthoritiesRequest, BeginLoginRequest,
-    BeginLoginResponse, BindRequest, CreateLoginRequest, CreateLoginResponse, DecideBindingRequest,
-    DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, HistoryRequest, HistoryResponse,
-    HubBackupPart, HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest,
-    ListBindingsResponse, ListRequest, LocksRequest, LocksResponse, LoginRequest, LoginResponse,
-    LogoutRequest, ManifestPart, ManifestsRequest, PauseFleetRequest, PlansRequest, PlansResponse,
-    ReleaseLockRequest, ResumeFleetRequest, RevokeCertificateRequest, RevokeRequest, Row, StatusRequest,
-    StatusResponse, UnbindRequest, VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest,
-    WhoAmIRequest, WhoAmIResponse,
+    AcceptClusterRequest, ActivityRequest, ActivityResponse, AuditRequest, AuditResponse, AuthoritiesRequest,
+    BeginLoginRequest, BeginLoginResponse, BindRequest, Collection, CreateLoginRequest, CreateLoginResponse,
+    DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, GetRequest,
+    GetResponse, HealthRequest, HealthResponse, HistoryRequest, HistoryResponse, HubBackupPart,
+    HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest, ListBindingsResponse, ListRequest,
+    ListResponse, LocksRequest, LocksResponse, LoginRequest, LoginResponse, LogoutRequest, ManifestPart,
+    ManifestsRequest, PauseFleetRequest, PlansRequest, PlansResponse, ReleaseLockRequest, ResumeFleetRequest,
+    RevokeCertificateRequest, RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest,
+    VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::time::timeout;
-use tonic::{Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::arguments::HubArguments;
 use crate::authorities::Trusted;
@@ -84,6 +84,12 @@ impl Client {
         host.unwrap_or_default().to_owned()
     }
 
+    /// One page of a list.
+    pub async fn page(&mut self, request: ListRequest) -> Result<ListResponse, Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.list(request)).await
+    }
+
     /// Every row that a request takes.
     pub async fn list(&mut self, mut request: ListRequest) -> Result<Listing, Failure> {
         let mut listing = Listing {
@@ -92,8 +98,7 @@ impl Client {
             rows: Vec::new(),
         };
         loop {
-            let mut view = self.view.clone();
-            let page = self.answer(view.list(request.clone())).await?;
+            let page = self.page(request.clone()).await?;
             listing.revision = page.revision;
             listing.as_of = page.as_of;
             listing.rows.extend(page.rows);
@@ -108,6 +113,40 @@ impl Client {
     pub async fn status(&mut self) -> Result<StatusResponse, Failure> {
         let mut view = self.view.clone();
         self.answer(view.status(StatusRequest {})).await
+    }
+
+    /// What of the fleet is read.
+    pub(crate) fn view(&self) -> FleetViewClient<Authorized> {
+        self.view.clone()
+    }
+
+    /// One object with all that is known of it; `None` for what is not there, or not seen.
+    pub async fn get(&mut self, collection: Collection, key: &str) -> Result<Option<GetResponse>, Failure> {
+        let mut view = self.view.clone();
+        let request = GetRequest {
+            collection: collection.into(),
+            key: key.to_owned(),
+        };
+        let found = async move {
+            match view.get(request).await {
+                Ok(answer) => Ok(answer.map(Some)),
+                Err(status) if status.code() == Code::NotFound => Ok(Response::new(None)),
+                Err(status) => Err(status),
+            }
+        };
+        self.answer(found).await
+    }
+
+    /// What happened in the fleet.
+    pub async fn activity(&mut self, request: ActivityRequest) -> Result<ActivityResponse, Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.activity(request)).await
+    }
+
+    /// Whether the hub itself is well.
+    pub async fn health(&mut self) -> Result<HealthResponse, Failure> {
+        let mut view = self.view.clone();
+        self.answer(view.health(HealthRequest {})).await
     }
 
     /// What makes clusters do something.

@@ -166,6 +166,10 @@ pub fn result(run: &BackupRun) -> &'static str {
 }
 
 #[cfg(test)]
+#[path = "schema_tests.rs"]
+mod schema;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -5,7 +5,7 @@ use proto::v1::{HistoryPoint, HistoryRequest, HistoryResponse};
 use crate::arguments::{Format, History, HubArguments};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{line, note, print};
+use crate::output::{self, line, note, print};
 use crate::run::yaml;
 use crate::text::{bytes, rfc3339};
 use crate::{document, render};
@@ -32,7 +32,10 @@ pub async fn show(hub: &HubArguments, history: &History) -> Result<u8, Failure> 
         Format::Table | Format::Wide if answer.points.is_empty() => {
             note("nothing was collected in that time; fleet repos -o wide shows who collects");
         }
-        format @ (Format::Table | Format::Wide) => print(&table(&answer, format == Format::Wide)),
+        format @ (Format::Table | Format::Wide) => {
+            let wide = format == Format::Wide;
+            output::table(&table(&answer, wide), wide);
+        }
     }
     Ok(0)
 }

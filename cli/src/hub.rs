@@ -7,7 +7,7 @@ use proto::v1::HubBackupSummary;
 use proto::v1::hub_backup_part::Body;
 use sha2::{Digest as _, Sha256};
 
-use crate::arguments::{HubArguments, HubCommand};
+use crate::arguments::{HubArguments, HubCommand, KubeArguments};
 use crate::arriving::{self, Arriving};
 use crate::authorities;
 use crate::client::Client;
@@ -15,9 +15,9 @@ use crate::failure::Failure;
 use crate::output::{note, print};
 
 /// Carries a command out.
-pub async fn run(hub: &HubArguments, command: &HubCommand) -> Result<u8, Failure> {
+pub async fn run(hub: &HubArguments, kube: &KubeArguments, command: &HubCommand) -> Result<u8, Failure> {
     match command {
-        HubCommand::Init(init) => crate::init::init(hub, init).await,
+        HubCommand::Init(init) => crate::init::init(hub, kube, init).await,
         HubCommand::Backup { file } => {
             let summary = backup(hub, file).await?;
             note(&format!(

@@ -17,6 +17,7 @@ use crate::contexts::{self, Context};
 use crate::document::API_VERSION;
 use crate::failure::Failure;
 use crate::loopback::Loopback;
+use crate::maintenance;
 use crate::output::{line, note, print};
 use crate::pin::{self, Pin};
 use crate::render::align;
@@ -238,15 +239,12 @@ pub fn list(command: &ContextsCommand) -> Result<u8, Failure> {
     match command {
         ContextsCommand::Use { name } => choose(&path, all, name),
         ContextsCommand::List { output } => {
-            match output {
-                Format::Json => line(&format!("{:#}", document(&all))),
-                Format::Yaml => print(&yaml(&document(&all))),
-                Format::Name => all.contexts.iter().for_each(|context| line(&context.name)),
-                Format::Table | Format::Wide if all.contexts.is_empty() => {
-                    note("no logins; next: fleet login --hub URL --pin sha256:… --token -");
-                }
-                Format::Table | Format::Wide => print(&table(&all)),
+            if all.contexts.is_empty() && matches!(output, Format::Table | Format::Wide) {
+                note("no logins; next: fleet login --hub URL --pin sha256:… --token -");
+                return Ok(0);
             }
+            let names = all.contexts.iter().map(|context| context.name.clone());
+            maintenance::print(*output, &document(&all), names, || table(&all));
             Ok(0)
         }
     }

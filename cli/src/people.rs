@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::document::API_VERSION;
 use crate::failure::Failure;
 use crate::login::{scope, scope_text};
-use crate::output::{line, note, print};
+use crate::output::{self, line, note, print};
 use crate::render::align;
 use crate::run::yaml;
 use crate::text::{ago, rfc3339, until};
@@ -31,7 +31,9 @@ pub async fn people(arguments: &HubArguments, command: PeopleCommand) -> Result<
                     .bindings
                     .iter()
                     .for_each(|binding| line(&binding.id.to_string())),
-                Format::Table | Format::Wide => print(&table(&answer, Timestamp::now())),
+                format @ (Format::Table | Format::Wide) => {
+                    output::table(&table(&answer, Timestamp::now()), format == Format::Wide);
+                }
             }
         }
         PeopleCommand::Bind(bind) => {

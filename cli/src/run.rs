@@ -1,72 +1,35 @@
 //! Carries a command out: asks, prints, and answers with an exit code.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use proto::v1::{
-    Collection, Filter, ListRequest, Row, StatusResponse, WatchEvent, WatchRequest, watch_event::Body,
-};
-use serde_json::json;
-use tokio::time::timeout;
+use proto::v1::{Collection, Filter, ListRequest, StatusResponse};
 
+use crate::again::Again;
 use crate::arguments::{
-    Arguments, Command, Format, HubArguments, List, Output, Repos, ReposCommand, RestoreCommand,
+    Arguments, Command, Format, HubArguments, KubeArguments, List, Output, Repos, ReposCommand,
+    RestoreCommand,
 };
-use crate::client::Client;
+use crate::client::{Client, Listing};
 use crate::failure::{Failure, code};
-use crate::output::{line, note, print};
+use crate::local::{self, Local};
+use crate::names::Program;
+use crate::output::{self, line, note, print};
 use crate::{document, maintenance, operations, render, snapshots};
 
-/// The hub sends a heartbeat every 10 s: three missed, and nothing on the screen can be trusted.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Pause between two answers of `fleet status --watch`.
+const STATUS: Duration = Duration::from_secs(2);
 
 /// A command, and how it ended.
-pub async fn main(arguments: Arguments) -> ExitCode {
-    let Arguments { command, hub } = arguments;
+pub async fn main(program: Program, arguments: Arguments) -> ExitCode {
+    let Arguments { command, hub, kube } = arguments;
     let work = async {
-        match command {
-            Command::Status(output) => status(&hub, &output).await,
-            Command::Clusters(clusters) => match &clusters.command {
-                Some(command) => crate::clusters::decide(&hub, command).await,
-                None => collection(&hub, &clusters.list, Collection::Clusters, "ClusterList").await,
-            },
-            Command::Repos(Repos { command, list }) => match &command {
-                Some(ReposCommand::Accept(binding)) => maintenance::bind(&hub, binding, true).await,
-                Some(ReposCommand::Unbind(binding)) => maintenance::bind(&hub, binding, false).await,
-                Some(ReposCommand::History(of)) => crate::history::show(&hub, of).await,
-                Some(ReposCommand::Check(targets)) => operations::check(&hub, targets).await,
-                Some(ReposCommand::Unlock(targets)) => operations::unlock(&hub, targets).await,
-                None => collection(&hub, &list, Collection::Repositories, "RepositoryList").await,
-            },
-            Command::Backups(backups) => match &backups.command {
-                Some(command) => operations::backups(&hub, command).await,
-                None => collection(&hub, &backups.list, Collection::Backups, "BackupList").await,
-            },
-            Command::Policies(list) => collection(&hub, &list, Collection::Policies, "PolicyList").await,
-            Command::Restores(list) => collection(&hub, &list, Collection::Restores, "RestoreList").await,
-            Command::Retention(command) => operations::retention(&hub, &command).await,
-            Command::Restore(RestoreCommand::Create(restore)) => operations::restore(&hub, &restore).await,
-            Command::Snapshots(command) => snapshots::snapshots(&hub, &command).await,
-            Command::Operations(command) => operations::operations(&hub, &command).await,
-            Command::Locks(locks) => maintenance::locks(&hub, &locks).await,
-            Command::WhyLocked(why) => maintenance::why_locked(&hub, &why).await,
-            Command::Plan(plan) => maintenance::plan(&hub, &plan).await,
-            Command::Hub(command) => crate::hub::run(&hub, &command).await,
-            Command::Pause { reason } => crate::hub::pause(&hub, Some(reason)).await,
-            Command::Resume => crate::hub::pause(&hub, None).await,
-            Command::Audit(audit) => crate::audit::audit(&hub, &audit).await,
-            Command::Login(login) => crate::login::login(&hub, &login).await,
-            Command::Dashboard(dashboard) => crate::dashboard::dashboard(&hub, &dashboard).await,
-            Command::Logout => crate::login::logout(&hub).await,
-            Command::Whoami { output } => crate::login::whoami(&hub, output).await,
-            Command::Contexts(command) => crate::login::list(&command),
-            Command::People(command) => crate::people::people(&hub, command).await,
-            Command::Kit(kit) => crate::kit::kit(&kit).await,
-            Command::Migrate(command) => crate::migrate::migrate(&command).await,
+        if local::is_meant(&hub, &kube, &command) {
+            return by_kubeconfig(&hub, &kube, &command).await;
         }
+        carry_out(program, &hub, &kube, command).await
     };
     let result = tokio::select! {
         result = work => result,
@@ -81,24 +44,132 @@ pub async fn main(arguments: Arguments) -> ExitCode {
     }
 }
 
+async fn carry_out(
+    program: Program,
+    hub: &HubArguments,
+    kube: &KubeArguments,
+    command: Command,
+) -> Result<u8, Failure> {
+    match command {
+        Command::Status(output) => status(hub, &output).await,
+        Command::Get(get) => crate::detail::get(hub, &get).await,
+        Command::Why(get) => crate::why::why(hub, &get).await,
+        Command::Activity(activity) => crate::activity::activity(hub, &activity).await,
+        Command::Health { output } => crate::health::health(hub, output).await,
+        Command::Check(check) => crate::check::check(hub, kube, &check).await,
+        Command::Bundle(bundle) => crate::bundle::bundle(hub, kube, &bundle).await,
+        Command::Version { client, output } => crate::version::version(hub, client, output).await,
+        Command::Completion { shell } => crate::completion::script(shell, program),
+        Command::Clusters(clusters) => match &clusters.command {
+            Some(command) => crate::clusters::decide(hub, command).await,
+            None => collection(hub, &clusters.list, Collection::Clusters).await,
+        },
+        Command::Repos(Repos { command, list }) => match &command {
+            Some(command) => repos(hub, command).await,
+            None => collection(hub, &list, Collection::Repositories).await,
+        },
+        Command::Backups(backups) => match &backups.command {
+            Some(command) => operations::backups(hub, command).await,
+            None => collection(hub, &backups.list, Collection::Backups).await,
+        },
+        Command::Policies(list) => collection(hub, &list, Collection::Policies).await,
+        Command::Restores(list) => collection(hub, &list, Collection::Restores).await,
+        Command::Coverage(of) => crate::coverage::show(hub, &of).await,
+        Command::Storage(of) => crate::storage::show(hub, &of).await,
+        Command::Retention(command) => operations::retention(hub, &command).await,
+        Command::Restore(RestoreCommand::Create(restore)) => operations::restore(hub, &restore).await,
+        Command::Snapshots(command) => snapshots::snapshots(hub, &command).await,
+        Command::Operations(command) => operations::operations(hub, &command).await,
+        Command::Locks(locks) => maintenance::locks(hub, &locks).await,
+        Command::WhyLocked(why) => maintenance::why_locked(hub, &why).await,
+        Command::Plan(plan) => maintenance::plan(hub, &plan).await,
+        Command::Hub(command) => crate::hub::run(hub, kube, &command).await,
+        Command::Pause { reason } => crate::hub::pause(hub, Some(reason)).await,
+        Command::Resume => crate::hub::pause(hub, None).await,
+        Command::Audit(audit) => crate::audit::audit(hub, &audit).await,
+        Command::Login(login) => crate::login::login(hub, &login).await,
+        Command::Dashboard(dashboard) => crate::dashboard::dashboard(hub, &dashboard).await,
+        Command::Logout => crate::login::logout(hub).await,
+        Command::Whoami { output } => crate::login::whoami(hub, output).await,
+        Command::Contexts(command) => crate::login::list(&command),
+        Command::People(command) => crate::people::people(hub, command).await,
+        Command::Kit(kit) => crate::kit::kit(kube, &kit).await,
+        Command::Migrate(command) => crate::migrate::migrate(kube, &command).await,
+    }
+}
+
+async fn repos(hub: &HubArguments, command: &ReposCommand) -> Result<u8, Failure> {
+    match command {
+        ReposCommand::Accept(binding) => maintenance::bind(hub, binding, true).await,
+        ReposCommand::Unbind(binding) => maintenance::bind(hub, binding, false).await,
+        ReposCommand::History(of) => crate::history::show(hub, of).await,
+        ReposCommand::Check(targets) => operations::check(hub, targets).await,
+        ReposCommand::Unlock(targets) => operations::unlock(hub, targets).await,
+    }
+}
+
+/// Without a hub.
+async fn by_kubeconfig(hub: &HubArguments, kube: &KubeArguments, command: &Command) -> Result<u8, Failure> {
+    let local = Local::look(hub, kube).await?;
+    let list = |list: &List, collection| -> Result<u8, Failure> {
+        show(list, collection, &local.list(list, collection)?);
+        Ok(0)
+    };
+    match command {
+        Command::Status(output) => {
+            let status = local.status();
+            show_status(output, &status);
+            Ok(verdict(&status))
+        }
+        Command::Backups(of) => list(&of.list, Collection::Backups),
+        Command::Repos(of) => list(&of.list, Collection::Repositories),
+        Command::Policies(of) => list(of, Collection::Policies),
+        Command::Restores(of) => list(of, Collection::Restores),
+        Command::Get(get) => {
+            crate::detail::show(get, &local.get(get)?);
+            Ok(0)
+        }
+        Command::Why(get) => Ok(crate::why::show(get, &local.get(get)?)),
+        _ => Err(Failure::Usage("this needs a hub: fleet login --help".to_owned())),
+    }
+}
+
 async fn status(hub: &HubArguments, output: &Output) -> Result<u8, Failure> {
     let mut client = Client::connect(hub).await?;
-    loop {
+    let mut again = Again::new();
+    if !output.watch {
         let status = client.status().await?;
-        match output.output {
-            Format::Json if output.watch => line(&document::status(&status).to_string()),
-            Format::Json => line(&format!("{:#}", document::status(&status))),
-            Format::Yaml => print(&yaml(&document::status(&status))),
-            Format::Name => line(&status.verdict),
-            Format::Table | Format::Wide => {
-                clear(output);
-                print(&render::status(&status, Timestamp::now()));
+        show_status(output, &status);
+        return Ok(verdict(&status));
+    }
+    loop {
+        match client.status().await {
+            Ok(status) => {
+                again.is_well();
+                show_status(output, &status);
+                tokio::time::sleep(STATUS).await;
+            }
+            Err(failure) => {
+                again.failed(failure).await?;
+                if let Ok(new) = Client::connect(hub).await {
+                    client = new;
+                }
             }
         }
-        if !output.watch {
-            return Ok(verdict(&status));
+    }
+}
+
+fn show_status(output: &Output, status: &StatusResponse) {
+    match output.output {
+        Format::Json if output.watch => line(&document::status(status).to_string()),
+        Format::Json => line(&format!("{:#}", document::status(status))),
+        Format::Yaml if output.watch => print(&format!("---\n{}", yaml(&document::status(status)))),
+        Format::Yaml => print(&yaml(&document::status(status))),
+        Format::Name => line(&status.verdict),
+        format @ (Format::Table | Format::Wide) => {
+            clear(output);
+            output::table(&render::status(status, Timestamp::now()), format == Format::Wide);
         }
-        tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }
 
@@ -112,13 +183,7 @@ fn verdict(status: &StatusResponse) -> u8 {
     }
 }
 
-async fn collection(
-    hub: &HubArguments,
-    list: &List,
-    collection: Collection,
-    kind: &str,
-) -> Result<u8, Failure> {
-    let mut client = Client::connect(hub).await?;
+async fn collection(hub: &HubArguments, list: &List, collection: Collection) -> Result<u8, Failure> {
     let filter = Filter {
         clusters: list.cluster.clone(),
         namespaces: list.namespace.clone(),
@@ -126,115 +191,49 @@ async fn collection(
         text: list.text.clone().unwrap_or_default(),
     };
     if list.output.watch {
-        return watch(&mut client, &list.output, collection, filter).await;
+        return crate::watch::watch(hub, list, collection, filter).await;
     }
+    let mut client = Client::connect(hub).await?;
     let request = ListRequest {
         collection: collection.into(),
         filter: Some(filter),
         sort: list.sort.clone(),
         ..ListRequest::default()
     };
-    let listing = client.list(request).await?;
+    show(list, collection, &client.list(request).await?);
+    Ok(0)
+}
+
+fn show(list: &List, collection: Collection, listing: &Listing) {
+    let kind = match collection {
+        Collection::Clusters => "ClusterList",
+        Collection::Repositories => "RepositoryList",
+        Collection::Backups => "BackupList",
+        Collection::Policies => "PolicyList",
+        Collection::Restores => "RestoreList",
+        Collection::Unspecified => "List",
+    };
     let value = || document::list(kind, listing.revision, listing.as_of.as_ref(), &listing.rows);
     match list.output.output {
         Format::Json => line(&format!("{:#}", value())),
         Format::Yaml => print(&yaml(&value())),
         Format::Name => listing.rows.iter().for_each(|row| line(&row.key)),
         Format::Table | Format::Wide if listing.rows.is_empty() => {
-            note("nothing matches; fleet clusters shows which clusters are connected")
+            note("nothing matches; fleet clusters shows which clusters are connected");
         }
         format @ (Format::Table | Format::Wide) => {
-            print(&render::table(
-                &listing.rows,
-                format == Format::Wide,
-                Timestamp::now(),
-            ));
+            let wide = format == Format::Wide;
+            output::table(&render::table(&listing.rows, wide, Timestamp::now()), wide);
         }
     }
-    Ok(0)
-}
-
-async fn watch(
-    client: &mut Client,
-    output: &Output,
-    collection: Collection,
-    filter: Filter,
-) -> Result<u8, Failure> {
-    let request = WatchRequest {
-        collection: collection.into(),
-        filter: Some(filter),
-    };
-    let mut events = client.watch(request).await?;
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    let mut complete = false;
-    loop {
-        let event = timeout(SILENCE, events.message()).await;
-        let event = event.map_err(|_| {
-            Failure::Hub("no heartbeat for 30 seconds; what was shown may be out of date".to_owned())
-        })?;
-        let Some(event) = event.map_err(|status| client.broken(&status))? else {
-            return Err(Failure::Hub("it ended the watch; start it again".to_owned()));
-        };
-        if output.output == Format::Json {
-            line(&event_line(&event).to_string());
-            continue;
-        }
-        let changed = match event.body {
-            Some(Body::Upsert(row)) => {
-                let line = complete.then(|| row.clone());
-                rows.insert(row.key.clone(), row);
-                line
-            }
-            Some(Body::Removed(key)) => {
-                rows.remove(&key);
-                None
-            }
-            Some(Body::Bookmark(_)) => {
-                complete = true;
-                print_rows(output, &rows, None);
-                continue;
-            }
-            Some(Body::Heartbeat(_)) | None => continue,
-        };
-        if complete {
-            print_rows(output, &rows, changed.as_ref());
-        }
-    }
-}
-
-/// On a terminal the whole table anew; in a pipe the rows that changed.
-fn print_rows(output: &Output, rows: &BTreeMap<String, Row>, changed: Option<&Row>) {
-    let all: Vec<Row> = rows.values().cloned().collect();
-    let wide = output.output == Format::Wide;
-    let now = Timestamp::now();
-    if std::io::stdout().is_terminal() {
-        clear(output);
-        print(&render::table(&all, wide, now));
-    } else if let Some(row) = changed {
-        let table = render::table(std::slice::from_ref(row), wide, now);
-        table.lines().skip(1).for_each(line);
-    } else {
-        print(&render::table(&all, wide, now));
-    }
-}
-
-fn event_line(event: &WatchEvent) -> serde_json::Value {
-    let (type_, row) = match &event.body {
-        Some(Body::Upsert(row)) => ("UPSERT", document::row(row)),
-        Some(Body::Removed(key)) => ("REMOVED", json!({ "key": key })),
-        Some(Body::Bookmark(_)) => ("BOOKMARK", serde_json::Value::Null),
-        Some(Body::Heartbeat(_)) => ("HEARTBEAT", serde_json::Value::Null),
-        None => ("UNKNOWN", serde_json::Value::Null),
-    };
-    let as_of = crate::text::rfc3339(event.as_of.as_ref());
-    json!({ "type": type_, "revision": event.revision, "asOf": as_of, "object": row })
 }
 
 pub fn yaml(value: &serde_json::Value) -> String {
     serde_saphyr::to_string(value).unwrap_or_default()
 }
 
-fn clear(output: &Output) {
+/// Begins a screen anew, on a terminal.
+pub fn clear(output: &Output) {
     if output.watch && std::io::stdout().is_terminal() {
         print("\x1b[H\x1b[2J");
     }

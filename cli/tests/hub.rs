@@ -5,97 +5,16 @@
 mod harness;
 #[path = "../../hub/tests/issuer/mod.rs"]
 mod issuer;
+mod person;
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
 use harness::{Fleet, ID, keep_last, object, policy, repository};
+use person::{Person, backup, condition, data, outcome};
 use proto::v1::object_state::Body as Object;
-use proto::v1::{BackupResult, BackupRun, BackupState, Condition, ObjectState, RestoreState};
-
-/// A folder with certificates as a person has them.
-struct Person {
-    dir: tempfile::TempDir,
-    hub: String,
-}
-
-impl Person {
-    fn new(fleet: &Fleet) -> Person {
-        Person::with(fleet, "operator")
-    }
-
-    /// One whose certificate gives this role.
-    fn with(fleet: &Fleet, role: &str) -> Person {
-        let dir = tempfile::tempdir().unwrap();
-        let (cert, key) = fleet.certificate(&format!("spiffe://fleet/{role}/eve"));
-        std::fs::write(dir.path().join("cert"), cert).unwrap();
-        std::fs::write(dir.path().join("key"), key).unwrap();
-        std::fs::copy(fleet.dir.path().join("ca.crt"), dir.path().join("ca")).unwrap();
-        let hub = format!("https://127.0.0.1:{}", fleet.running.view.port());
-        Person { dir, hub }
-    }
-
-    /// Without certificate and hub: by a login, if there is one.
-    fn by_login(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
-        command
-            .args(arguments)
-            .env("XDG_CONFIG_HOME", self.dir.path().join("settings"));
-        for variable in [
-            "FLEET_HUB",
-            "FLEET_CA",
-            "FLEET_CERT",
-            "FLEET_KEY",
-            "FLEET_SERVER_NAME",
-            "FLEET_CONTEXT",
-            "FLEET_CONTEXTS",
-        ] {
-            command.env_remove(variable);
-        }
-        command
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
-        let file = |name: &str| -> PathBuf { self.dir.path().join(name) };
-        command
-            .args(arguments)
-            .env_remove("FLEET_CONTEXT")
-            .env("FLEET_HUB", &self.hub)
-            .env("FLEET_CA", file("ca"))
-            .env("FLEET_CERT", file("cert"))
-            .env("FLEET_KEY", file("key"))
-            .env_remove("FLEET_SERVER_NAME");
-        command
-    }
-
-    /// Exit code, and everything that was printed.
-    async fn run(&self, arguments: &[&str]) -> (i32, String) {
-        outcome(self.command(arguments)).await
-    }
-}
-
-async fn outcome(mut command: Command) -> (i32, String) {
-    let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap())
-        .await
-        .unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
-}
-
-/// Only what was printed as data.
-async fn data(mut command: Command) -> String {
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
-        .await
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
+use proto::v1::{BackupState, ObjectState, RestoreState};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_logs_in_with_a_token_does_what_is_bound_and_logs_out() {
@@ -252,32 +171,6 @@ async fn the_audit_is_followed() {
     );
     child.kill().unwrap();
     child.wait().unwrap();
-}
-
-fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Condition {
-    Condition {
-        r#type: kind.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        ..Condition::default()
-    }
-}
-
-fn backup(name: &str) -> ObjectState {
-    let body = BackupState {
-        repository_namespace: "ns".to_owned(),
-        repository_name: "nas".to_owned(),
-        schedule: "@yearly".to_owned(),
-        last_run: Some(BackupRun {
-            result: BackupResult::Succeeded.into(),
-            finished: Some(proto::time::from_unix_millis(hub::now())),
-            ..BackupRun::default()
-        }),
-        last_success: Some(proto::time::from_unix_millis(hub::now())),
-        ..BackupState::default()
-    };
-    object(name, Object::Backup(body))
 }
 
 fn foreign(dir: &Path) {
@@ -598,7 +491,7 @@ async fn a_backup_of_the_hub_is_whole_and_only_its_owner_reads_it() {
         .await
         .unwrap();
     let restored = hub::store::Sqlite::open(&store).await.unwrap();
-    let (_, objects) = hub::store::HubStore::load(&restored).await.unwrap();
+    let (_, objects) = hub::store::everything(&restored).await.unwrap();
     assert_eq!(objects.len(), 2000);
     let left = std::fs::read_dir(fleet.dir.path()).unwrap();
     let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -17,6 +17,9 @@ pub const NAMESPACE: &str = "restic-fleet-system";
 /// ServiceAccount of the operator.
 pub const ACCOUNT: &str = "fleet-spoke";
 
+/// File of people's roles, which the chart has, too.
+pub const PEOPLE: &str = "25-people.yaml";
+
 /// What is done with resources, and what for.
 #[derive(Clone, Copy, Debug)]
 pub struct Right {
@@ -59,7 +62,12 @@ const FINALIZERS: &[&str] = &[
     "globalretentionpolicies/finalizers",
 ];
 
-/// In the whole cluster.
+/// The one resource of the list that is in no namespace itself.
+const NAMESPACES: &str = "namespaces";
+/// The one resource of the list that an installation may do without.
+const EXEC: &str = "pods/exec";
+
+/// In the whole cluster, or all but [`NAMESPACES`] in those namespaces alone that the operator watches.
 pub const CLUSTER: &[Right] = &[
     right(
         GROUP,
@@ -113,7 +121,7 @@ pub const CLUSTER: &[Right] = &[
     ),
     right(
         "",
-        &["pods/exec"],
+        &[EXEC],
         &["get", "create"],
         "Never used by the operator: it can only grant what it has, to hooks that run a command in a pod and to the pods of a \
          backup with spec.source.stdin.exec. Without this rule such a backup says that its Role is refused, and all others work.",
@@ -133,9 +141,15 @@ pub const CLUSTER: &[Right] = &[
     ),
     right(
         "",
-        &["pods", "persistentvolumeclaims", "namespaces"],
+        &["pods", "persistentvolumeclaims"],
         &["get", "list", "watch"],
-        "Whether a claim is there, bound and a file system; what labels a namespace has.",
+        "Whether a claim is there, bound and a file system.",
+    ),
+    right(
+        "",
+        &[NAMESPACES],
+        &["get", "list", "watch"],
+        "What labels a namespace has, and the uid of kube-system, which names the cluster.",
     ),
     right(
         "",
@@ -300,6 +314,23 @@ fn operator() -> Vec<(String, Value)> {
     ]
 }
 
+/// Rules by the name of the template in the chart that has them.
+#[must_use]
+pub fn templates() -> Vec<(&'static str, Vec<PolicyRule>)> {
+    let of = |right: &&Right, resource: &str| right.resources.contains(&resource);
+    let rules = |rights: &mut dyn Iterator<Item = &'static Right>| rights.map(rule).collect();
+    let all = || CLUSTER.iter();
+    vec![
+        (
+            "namespaced",
+            rules(&mut all().filter(|r| !of(r, NAMESPACES) && !of(r, EXEC))),
+        ),
+        ("exec", rules(&mut all().filter(|r| of(r, EXEC)))),
+        ("cluster", rules(&mut all().filter(|r| of(r, NAMESPACES)))),
+        ("own", rules(&mut OWN.iter())),
+    ]
+}
+
 /// Files below `deploy/spoke` and the objects in them, each with the comment before it.
 #[must_use]
 pub fn manifests() -> Vec<(&'static str, Vec<(String, Value)>)> {
@@ -307,5 +338,5 @@ pub fn manifests() -> Vec<(&'static str, Vec<(String, Value)>)> {
         let comment = String::new();
         (comment, serde_json::to_value(role).unwrap_or_default())
     });
-    vec![("20-rbac.yaml", operator()), ("25-people.yaml", people.collect())]
+    vec![("20-rbac.yaml", operator()), (PEOPLE, people.collect())]
 }

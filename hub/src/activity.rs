@@ -13,6 +13,11 @@ use crate::hub::Hub;
 use crate::lock::people::{bad_cursor, page};
 use crate::{Millis, now};
 
+/// Use of the seal.
+const PAGES: &str = "activity";
+/// Pages that are looked through for what happened to one thing.
+const ROUNDS: usize = 4;
+
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Asked {
@@ -31,9 +36,17 @@ pub enum About {
     #[default]
     Everything,
     /// "<namespace>/<name>" of a resource of the one cluster that is asked for.
-    Resource(String),
+    Resource(Kind, String),
     /// A repository, by its restic id.
     Repository(String),
+}
+
+/// Kind of a resource: two kinds may have one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Backup,
+    Policy,
+    Restore,
 }
 
 impl Asked {
@@ -60,13 +73,21 @@ pub async fn activity(
     };
     let cursor = match request.before.as_str() {
         "" => Cursor::default(),
-        text => Cursor::parse(text).ok_or_else(bad_cursor)?,
+        text => {
+            let text = hub.seal.open(PAGES, text);
+            text.and_then(|text| Cursor::parse(&text))
+                .ok_or_else(bad_cursor)?
+        }
     };
     let (entries, next) = look(hub, person, &asked, cursor).await?;
+    // Its numbers count what is outside of a scope, too.
+    let next = next.map(|next| hub.seal.close(PAGES, &next.text())).transpose();
     Ok(ActivityResponse {
         as_of: Some(from_unix_millis(now())),
         entries,
-        next_before: next.map(|next| next.text()).unwrap_or_default(),
+        next_before: next
+            .map_err(|error| Status::internal(error.to_string()))?
+            .unwrap_or_default(),
     })
 }
 
@@ -93,6 +114,18 @@ async fn look(
 /// # Errors
 /// Unavailable when the store fails.
 pub async fn lately(hub: &Hub, person: &Person, asked: &Asked) -> Result<Vec<ActivityEntry>, Status> {
-    let (entries, _) = look(hub, person, asked, Cursor::default()).await?;
+    let (mut entries, mut cursor) = (Vec::new(), Cursor::default());
+    for _ in 0..ROUNDS {
+        let rest = Asked {
+            limit: asked.limit - entries.len(),
+            ..asked.clone()
+        };
+        let (more, next) = look(hub, person, &rest, cursor).await?;
+        entries.extend(more);
+        match next {
+            Some(next) if entries.len() < asked.limit => cursor = next,
+            _ => break,
+        }
+    }
     Ok(entries)
 }

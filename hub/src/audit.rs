@@ -58,7 +58,7 @@ pub async fn audit(hub: &Hub, request: &AuditRequest, person: &Person) -> Result
             since,
             limit: PAGE,
         };
-        runs(hub, asked, limit, person).await?
+        runs(hub, asked, limit, person, |_| true).await?
     } else {
         Found {
             items: VecDeque::new(),
@@ -66,7 +66,7 @@ pub async fn audit(hub: &Hub, request: &AuditRequest, person: &Person) -> Result
             end: cursor.run.clone(),
         }
     };
-    let decisions = decisions(hub, asked, cursor.decision, limit, person).await?;
+    let decisions = decisions(hub, asked, cursor.decision, limit, person, |_| true).await?;
     let (mut answer, cursor) = merged(hub, cursor, runs, decisions, limit, person);
     answer.next_before = cursor.map_or(Ok(String::new()), |cursor| cursor.close(hub))?;
     go_on(hub, &mut answer, newest, person)?;
@@ -77,7 +77,7 @@ pub async fn audit(hub: &Hub, request: &AuditRequest, person: &Person) -> Result
 pub(crate) struct Found<T, C> {
     pub items: VecDeque<T>,
     pub more: bool,
-    end: C,
+    pub end: C,
 }
 
 impl<T, C> Found<T, C> {
@@ -87,12 +87,13 @@ impl<T, C> Found<T, C> {
     }
 }
 
-/// Runs that a person sees.
+/// Runs that a person sees, and that are wanted.
 pub(crate) async fn runs(
     hub: &Hub,
     mut asked: AuditQuery,
     limit: usize,
     person: &Person,
+    wanted: impl Fn(&StoredAudit) -> bool,
 ) -> Result<Found<StoredAudit, AuditCursor>, Status> {
     let sight = person.sight(Verb::See);
     let mut items = VecDeque::new();
@@ -105,14 +106,14 @@ pub(crate) async fn runs(
             end = (run.granted, run.restic_id.clone(), run.token);
         }
         asked.before = Some(end.clone());
-        let seen = hub.read(|inventory| {
-            let seen = Seen::new(inventory, &sight);
-            let visible = |run: &StoredAudit| {
-                seen.repository(&run.restic_id) && seen.operation(&run.restic_id, &run.cluster, &run.subject)
-            };
-            page.into_iter().filter(visible).collect::<Vec<_>>()
-        });
-        items.extend(seen);
+        let inventory = hub.snapshot();
+        let seen = Seen::new(&inventory, &sight);
+        let visible = |run: &StoredAudit| {
+            wanted(run)
+                && seen.repository(&run.restic_id)
+                && seen.operation(&run.restic_id, &run.cluster, &run.subject)
+        };
+        items.extend(page.into_iter().filter(visible));
         if items.len() > limit || !full {
             return Ok(Found {
                 more: full,
@@ -125,13 +126,14 @@ pub(crate) async fn runs(
     Ok(Found { more, items, end })
 }
 
-/// Decisions that a person sees.
+/// Decisions that a person sees, and that are wanted.
 pub(crate) async fn decisions(
     hub: &Hub,
     mut asked: DecisionQuery,
     before: u64,
     limit: usize,
     person: &Person,
+    wanted: impl Fn(&Entry) -> bool,
 ) -> Result<Found<Entry, u64>, Status> {
     let (mut items, mut end) = (VecDeque::new(), before);
     for _ in 0..SCANS {
@@ -140,7 +142,7 @@ pub(crate) async fn decisions(
         let page = page.map_err(|e| unavailable(&e))?;
         let full = page.len() == PAGE as usize;
         end = page.last().map_or(end, |entry| entry.id);
-        items.extend(visible(hub, page, person));
+        items.extend(visible(hub, page, person).into_iter().filter(&wanted));
         if items.len() > limit || !full {
             return Ok(Found {
                 more: full,
@@ -157,19 +159,18 @@ pub(crate) async fn decisions(
 /// is about the whole fleet.
 fn visible(hub: &Hub, mut entries: Vec<Entry>, person: &Person) -> Vec<Entry> {
     let sight = person.sight(Verb::See);
-    hub.read(|inventory| {
-        let seen = Seen::new(inventory, &sight);
-        entries.retain(|Entry { decision, .. }| {
-            let about = (decision.cluster.as_str(), decision.restic_id.as_str());
-            sight.is_everything()
-                || *decision.who == *person.name
-                || match about {
-                    ("", "") => false,
-                    ("", repository) => seen.whole_repository(repository),
-                    (cluster, "") => sight.takes_cluster(cluster),
-                    (cluster, repository) => seen.part(repository, cluster, &decision.namespace),
-                }
-        });
+    let inventory = hub.snapshot();
+    let seen = Seen::new(&inventory, &sight);
+    entries.retain(|Entry { decision, .. }| {
+        let about = (decision.cluster.as_str(), decision.restic_id.as_str());
+        sight.is_everything()
+            || *decision.who == *person.name
+            || match about {
+                ("", "") => false,
+                ("", repository) => seen.whole_repository(repository),
+                (cluster, "") => sight.takes_cluster(cluster),
+                (cluster, repository) => seen.part(repository, cluster, &decision.namespace),
+            }
     });
     entries
 }
@@ -263,13 +264,14 @@ async fn repositories(hub: &Hub, text: &str, person: &Person) -> Result<Option<V
         return Ok(None);
     }
     let sight = person.sight(Verb::See);
-    let found: Vec<String> = hub.read(|inventory| {
-        let seen = Seen::new(inventory, &sight);
+    let found: Vec<String> = {
+        let inventory = hub.snapshot();
+        let seen = Seen::new(&inventory, &sight);
         let named =
             |id: &str| rows::repository_name(seen, id) == text || (text.len() >= 4 && id.starts_with(text));
         let keys = seen.repositories().filter(|key| named(key));
         keys.map(|key| key.to_string()).collect()
-    });
+    };
     if !found.is_empty() {
         return Ok(Some(found));
     }

@@ -4,8 +4,8 @@ use proto::plan::is_id;
 use proto::text::{LONGEST, clean};
 use proto::v1::object_state::Body;
 use proto::v1::{
-    BackupState, CollectorReport, Condition, Hello, LeaseAsk, ObjectState, OperationOutcome, PolicyState,
-    RepositoryState, ResticLock, RestoreState, RetentionPolicySpec, RunProgress,
+    BackupState, ClaimsReport, CollectorReport, Condition, Hello, LeaseAsk, ObjectState, OperationOutcome,
+    PolicyState, RepositoryState, ResticLock, RestoreState, RetentionPolicySpec, RunProgress,
 };
 
 /// Longest name: Kubernetes' own bound on names.
@@ -13,6 +13,8 @@ pub const NAME: usize = 253;
 /// Most hosts in the figures of a repository, and most sources of its snapshots.
 const HOSTS: usize = 100;
 const SOURCES: usize = 2_000;
+/// Most claims, and most namespaces, that a cluster reports one by one.
+const CLAIMS: usize = 2_000;
 
 /// A resource. Selectors and keep rules are left as they are: the rules' own parser judges them.
 pub fn object(object: &mut ObjectState) {
@@ -125,6 +127,20 @@ pub fn report(report: &mut CollectorReport) {
     for source in &mut report.sources {
         all([&mut source.cluster, &mut source.host], NAME);
         clean(&mut source.backup, 2 * NAME);
+    }
+}
+
+/// The claims of a cluster.
+pub fn claims(report: &mut ClaimsReport) {
+    report.cut |= report.namespaces.len() > CLAIMS || report.open.len() > CLAIMS;
+    report.namespaces.truncate(CLAIMS);
+    report.open.truncate(CLAIMS);
+    for of in &mut report.namespaces {
+        clean(&mut of.namespace, NAME);
+    }
+    for claim in &mut report.open {
+        all([&mut claim.namespace, &mut claim.name], NAME);
+        all([&mut claim.exclusion, &mut claim.exclusion_fault], LONGEST);
     }
 }
 

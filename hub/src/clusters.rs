@@ -97,9 +97,7 @@ fn may_enrol(person: &Person, cluster: &str) -> Result<(), Status> {
 
 fn describe(member: &Member) -> ForgetClusterResponse {
     let policies = member.objects.values().filter(|held| held.policy().is_some());
-    let mut policies: Vec<String> = policies
-        .map(|held| format!("{}/{}", held.object.namespace, held.object.name))
-        .collect();
+    let mut policies: Vec<String> = policies.map(|held| held.local_name().to_owned()).collect();
     policies.sort();
     ForgetClusterResponse {
         policies,

@@ -76,6 +76,11 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
 
+    /// The authority of --tls-cert, PEM, where it signs for nobody in the fleet: clients are told to trust it, and the hub
+    /// takes no client's certificate of it. Read again when it changes.
+    #[arg(long, env = "FLEET_HUB_TLS_CERT_CA", requires = "tls_cert")]
+    pub tls_cert_ca: Option<PathBuf>,
+
     /// A given authority that signs the certificates of spokes and viewers, PEM. Trusted in place of an authority of the
     /// hub's own, or besides it with --authority-dir. Read again when it changes.
     #[arg(long, env = "FLEET_HUB_TLS_CA")]
@@ -137,6 +142,16 @@ pub struct Config {
     /// A policy that took part in a run this long ago needs no run of its own; "off" gives each its own.
     #[arg(long, env = "FLEET_HUB_COALESCE_WINDOW", default_value = "1m")]
     pub coalesce_window: Window,
+
+    /// How many maintenance operations are at work on one storage host at a time, in the whole fleet; 0 for any number.
+    /// Others wait for a place. Removals of left-over locks do not.
+    #[arg(long, env = "FLEET_HUB_PER_HOST", default_value_t = 4)]
+    pub per_host: usize,
+
+    /// A policy that was due this long ago, and whose cluster has been away this long, is run by another cluster that is
+    /// bound to the repository; "off" leaves it to its own.
+    #[arg(long, env = "FLEET_HUB_AWAY_AFTER", default_value = "15m")]
+    pub away_after: Window,
 
     /// How long a spoke that was allowed to create a repository and fell silent holds up the creations of others. Four
     /// times --probe-deadline of every spoke: a spoke uses four fifths of it, and begins nothing that could take longer.

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use proto::time::{from_unix_millis, to_unix_millis};
-use proto::v1::{BackupResult, BackupState};
+use proto::v1::BackupResult;
 
 use crate::Millis;
+use crate::inventory::backup::Backup;
 use crate::inventory::figures::Latest;
 use crate::inventory::{Held, Inventory};
 use crate::lock::copies::Suspect;
@@ -51,9 +52,9 @@ pub fn listing(latest: &Latest) -> Option<Listing> {
 #[must_use]
 pub fn unproven(held: &Held, listing: &Listing) -> Option<String> {
     let backup = held.backup()?;
-    let name = format!("{}/{}", held.object.namespace, held.object.name);
     let of_cluster = listing.newest.get(&*held.cluster);
-    let newest = of_cluster.and_then(|of_cluster| of_cluster.get(&name)).copied();
+    let newest = of_cluster.and_then(|of_cluster| of_cluster.get(held.local_name()));
+    let newest = newest.copied();
     missing(backup, newest, listing.at)
 }
 
@@ -72,17 +73,15 @@ pub fn lacking(inventory: &Inventory, key: &str) -> Option<Suspect> {
         let listed = listing.newest.get(&**cluster);
         let mut backups = inventory.index().backups(&of_cluster);
         backups.find_map(|held| {
-            let backup = held.backup().filter(|backup| backup.restic_id == key)?;
-            let run = backup.last_run.as_ref()?;
-            let began = to_unix_millis(run.started.as_ref()?);
-            let ended = to_unix_millis(run.finished.as_ref()?);
-            let name = format!("{}/{}", held.object.namespace, held.object.name);
-            let newest = listed.and_then(|listed| listed.get(&name));
+            let backup = held.backup().filter(|backup| backup.restic_id() == key)?;
+            let run = backup.last_run()?;
+            let (began, ended) = (run.started()?, run.finished()?);
+            let newest = listed.and_then(|listed| listed.get(held.local_name()));
             let there = newest.is_some_and(|newest| *newest >= began - ROUNDED);
-            let lacks = !run.snapshot_id.is_empty() && !there && listing.at > ended;
+            let lacks = run.has_snapshot() && !there && listing.at > ended;
             lacks.then(|| Suspect {
                 cluster: cluster.clone(),
-                snapshot: run.snapshot_id.clone(),
+                snapshot: run.snapshot(),
                 by: latest.cluster.as_str().into(),
             })
         })
@@ -91,14 +90,13 @@ pub fn lacking(inventory: &Inventory, key: &str) -> Option<Suspect> {
 
 /// Why a success is not proven by a listing that was read `at`, and shows `newest`. A snapshot has the time at which its
 /// run began. A run without a snapshot id has left none on purpose.
-fn missing(backup: &BackupState, newest: Option<Millis>, at: Millis) -> Option<String> {
-    let run = backup.last_run.as_ref()?;
+fn missing(backup: &Backup, newest: Option<Millis>, at: Millis) -> Option<String> {
+    let run = backup.last_run()?;
     let left = [BackupResult::Succeeded, BackupResult::PartiallyFailed].contains(&run.result());
-    if !left || run.snapshot_id.is_empty() {
+    if !left || !run.has_snapshot() {
         return None;
     }
-    let began = to_unix_millis(run.started.as_ref()?);
-    let ended = to_unix_millis(run.finished.as_ref()?);
+    let (began, ended) = (run.started()?, run.finished()?);
     // The listing is older than the snapshot.
     if at < ended.saturating_add(CLOCKS) {
         return None;
@@ -121,14 +119,18 @@ fn missing(backup: &BackupState, newest: Option<Millis>, at: Millis) -> Option<S
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::BackupRun;
+    use proto::v1::{BackupRun, BackupState};
 
     use super::*;
 
     const HOUR: Millis = 3_600_000;
 
-    fn backup(result: BackupResult, began: Millis, snapshot: &str) -> BackupState {
-        BackupState {
+    fn held(state: BackupState) -> Backup {
+        Backup::new(state, None, Vec::new())
+    }
+
+    fn backup(result: BackupResult, began: Millis, snapshot: &str) -> Backup {
+        held(BackupState {
             last_run: Some(BackupRun {
                 started: Some(from_unix_millis(began)),
                 finished: Some(from_unix_millis(began + HOUR)),
@@ -137,7 +139,7 @@ mod tests {
                 ..BackupRun::default()
             }),
             ..BackupState::default()
-        }
+        })
     }
 
     #[test]
@@ -173,7 +175,7 @@ mod tests {
             backup(BackupResult::Failed, 100 * HOUR, ""),
             // Nothing had changed.
             backup(BackupResult::Succeeded, 100 * HOUR, ""),
-            BackupState::default(),
+            held(BackupState::default()),
         ] {
             assert_eq!(missing(&none, None, 200 * HOUR), None);
         }

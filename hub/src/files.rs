@@ -23,6 +23,7 @@ impl Files {
         // What the hub's own authority signs is renewed in time.
         let given = [
             ("hub", config.tls_cert.clone()),
+            ("hub-authority", config.tls_cert_ca.clone()),
             ("clients", config.tls_ca.clone()),
         ];
         let own = membership::authority_folder(config).map(|folder| folder.join("active.pem"));

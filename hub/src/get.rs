@@ -11,7 +11,7 @@ use proto::v1::{
 use tonic::Status;
 
 use crate::access::{Person, Verb};
-use crate::activity::{self, About, Asked};
+use crate::activity::{self, About, Asked, Kind};
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::inventory::{Held, Member};
@@ -52,9 +52,7 @@ pub async fn get(hub: &Hub, person: &Person, request: &GetRequest) -> Result<Get
         answer.resources.push(resource(hub, held).await?);
     }
     let asked = asked(&row.body, key);
-    if let (Collection::Backups, About::Resource(name), Some(cluster)) =
-        (collection, &asked.about, asked.clusters.first())
-    {
+    if let (About::Resource(Kind::Backup, name), Some(cluster)) = (&asked.about, asked.clusters.first()) {
         let (namespace, name) = name.split_once('/').unwrap_or_default();
         let days = hub.store().run_days(cluster, namespace, name).await;
         let days = days.map_err(|error| unavailable(&error))?;
@@ -83,15 +81,15 @@ fn missing(collection: Collection, key: &str) -> Status {
 
 /// What is looked for among what happened.
 fn asked(row: &Option<Body>, key: &str) -> Asked {
-    let resource = |cluster: &str, namespace: &str, name: &str| Asked {
+    let resource = |kind, cluster: &str, namespace: &str, name: &str| Asked {
         clusters: vec![cluster.to_owned()],
-        about: About::Resource(format!("{namespace}/{name}")),
+        about: About::Resource(kind, format!("{namespace}/{name}")),
         ..Asked::default()
     };
     let asked = match row {
-        Some(Body::Backup(row)) => resource(&row.cluster, &row.namespace, &row.name),
-        Some(Body::Policy(row)) => resource(&row.cluster, &row.namespace, &row.name),
-        Some(Body::Restore(row)) => resource(&row.cluster, &row.namespace, &row.name),
+        Some(Body::Backup(row)) => resource(Kind::Backup, &row.cluster, &row.namespace, &row.name),
+        Some(Body::Policy(row)) => resource(Kind::Policy, &row.cluster, &row.namespace, &row.name),
+        Some(Body::Restore(row)) => resource(Kind::Restore, &row.cluster, &row.namespace, &row.name),
         Some(Body::Repository(_)) => Asked {
             about: About::Repository(key.to_owned()),
             ..Asked::default()
@@ -136,22 +134,35 @@ pub(crate) async fn state(hub: &Hub, held: &Held) -> Result<Option<ObjectState>,
 async fn resource(hub: &Hub, held: &Held) -> Result<Resource, Status> {
     let conditions: Vec<Condition> = match state(hub, held).await? {
         Some(state) => state.conditions,
-        None => held.object.conditions.clone(),
+        None => conditions(held),
     };
     Ok(Resource {
         place: held.place.to_string(),
-        uid: held.object.uid.clone(),
-        generation: held.object.generation,
-        created: held.object.created,
+        uid: held.uid.to_string(),
+        generation: held.generation,
+        created: held.created().map(from_unix_millis),
         conditions,
     })
 }
 
+/// As far as they are held. That a backup is Ready is held as such.
+fn conditions(held: &Held) -> Vec<Condition> {
+    let ready = held.backup().filter(|backup| backup.ready).map(|_| Condition {
+        r#type: "Ready".to_owned(),
+        status: "True".to_owned(),
+        ..Condition::default()
+    });
+    ready
+        .into_iter()
+        .chain(held.conditions().iter().cloned())
+        .collect()
+}
+
 /// As it is stored; `None` when the store has another state.
 async fn stored(hub: &Hub, held: &Held) -> Result<Option<ObjectState>, Status> {
-    let bytes = hub.store().state(&held.cluster, &held.object.uid).await;
+    let bytes = hub.store().state(&held.cluster, &held.uid).await;
     let bytes = bytes.map_err(|error| unavailable(&error))?;
-    let bytes = bytes.filter(|bytes| object_hash(&held.object.uid, bytes) == held.hash);
+    let bytes = bytes.filter(|bytes| object_hash(&held.uid, bytes) == held.hash);
     let state = bytes.and_then(|bytes| ObjectState::decode(bytes.as_slice()).ok());
     Ok(state.map(|mut state| {
         clean::object(&mut state);
@@ -257,7 +268,7 @@ impl Relations<'_> {
             Collection::Restores => restores::state(inventory, held).0.to_owned(),
             _ => rows::state(inventory, held).as_str().to_owned(),
         };
-        self.add(what, collection, &held.place, &held.object.name, state);
+        self.add(what, collection, &held.place, held.name(), state);
     }
 
     /// Its repository, the policies of that, and its cluster.

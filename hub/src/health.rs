@@ -20,9 +20,10 @@
 use std::fmt;
 
 use proto::time::to_unix_millis;
-use proto::v1::{BackupResult, BackupRun, BackupState, ObjectState};
+use proto::v1::{BackupResult, Condition};
 
 use crate::Millis;
+use crate::inventory::backup::{Backup, Run};
 use crate::schedule::{Deadline, deadline, deadline_by_forecast};
 
 /// A run that does not start for this long is shown as not ready: schedulers and autoscalers take their time.
@@ -115,72 +116,49 @@ pub struct Fresh {
     pub last_heard: Option<Millis>,
 }
 
-/// The value of the condition Ready: `None` when there is none.
-#[must_use]
-pub fn ready_condition(object: &ObjectState) -> Option<&proto::v1::Condition> {
-    object
-        .conditions
-        .iter()
-        .find(|condition| condition.r#type == "Ready")
-}
-
-/// Whether the condition Ready is True.
-#[must_use]
-pub fn is_ready(object: &ObjectState) -> bool {
-    ready_condition(object).is_some_and(|condition| condition.status == "True")
-}
-
 /// When the next success is due, counted from the last run that left a snapshot; before the first one from
 /// `baseline` (when the present schedule was first seen) and from the creation. `None` while suspended.
 #[must_use]
-pub fn due(object: &ObjectState, backup: &BackupState, baseline: Millis) -> Option<Deadline> {
+pub fn due(backup: &Backup, baseline: Millis) -> Option<Deadline> {
     if backup.suspended {
         return None;
     }
-    let left_snapshot = backup.last_run.as_ref().filter(|run| {
+    let left_snapshot = backup.last_run().filter(|run| {
         matches!(
             run.result(),
             BackupResult::Succeeded | BackupResult::PartiallyFailed
         )
     });
     let times = [
-        object.created.as_ref(),
-        backup.last_success.as_ref(),
-        left_snapshot.and_then(|run| run.finished.as_ref()),
+        backup.created(),
+        backup.last_success(),
+        left_snapshot.and_then(Run::finished),
     ];
-    let since = times
-        .into_iter()
-        .flatten()
-        .map(to_unix_millis)
-        .fold(baseline, Millis::max);
-    deadline(&backup.schedule, &backup.timezone, since).or_else(|| {
-        backup
-            .next_run
-            .as_ref()
-            .map(|next| deadline_by_forecast(to_unix_millis(next)))
-    })
+    let since = times.into_iter().flatten().fold(baseline, Millis::max);
+    let by_schedule = deadline(backup.schedule(), backup.timezone(), since);
+    by_schedule.or_else(|| backup.next_run().map(deadline_by_forecast))
+}
+
+fn condition<'a>(backup: &'a Backup, kind: &str) -> Option<&'a Condition> {
+    backup.conditions().iter().find(|c| c.r#type == kind)
 }
 
 /// The condition that says what a run waits for.
-fn waiting(object: &ObjectState) -> Option<&proto::v1::Condition> {
-    let mut conditions = object.conditions.iter();
-    conditions.find(|c| c.r#type == "Waiting" && c.status == "True")
+fn waiting(backup: &Backup) -> Option<&Condition> {
+    condition(backup, "Waiting").filter(|c| c.status == "True")
 }
 
 /// From when on a run has waited for so long that it may well not start by itself; `None` when none waits.
 #[must_use]
-pub fn waits_too_long(object: &ObjectState) -> Option<Millis> {
-    let since = waiting(object)?.last_transition.as_ref()?;
+pub fn waits_too_long(backup: &Backup) -> Option<Millis> {
+    let since = waiting(backup)?.last_transition.as_ref()?;
     Some(to_unix_millis(since) + WAITS)
 }
 
 /// What a backup is judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
-    /// The resource.
-    pub object: &'a ObjectState,
-    /// Its body.
-    pub backup: &'a BackupState,
+    pub backup: &'a Backup,
     /// From [`due`].
     pub deadline: Option<Deadline>,
     /// How fresh that is.
@@ -198,7 +176,7 @@ impl Evidence<'_> {
             Health::Partial => result(backup) == Some(BackupResult::PartiallyFailed),
             Health::NotReady => self.not_ready().is_some() || self.waits(now),
             Health::Stale => self.fresh.stale,
-            Health::Never => backup.last_run.is_none() && backup.last_success.is_none(),
+            Health::Never => backup.last_run().is_none() && backup.last_success().is_none(),
             Health::Running => backup.running,
             Health::Suspended => backup.suspended,
             Health::Ok => true,
@@ -207,10 +185,10 @@ impl Evidence<'_> {
     }
 
     /// The last run, when it failed and nothing has succeeded since.
-    fn failed(&self) -> Option<&BackupRun> {
-        let run = self.backup.last_run.as_ref()?;
-        let mended = match (&self.backup.last_success, &run.finished) {
-            (Some(success), Some(finished)) => to_unix_millis(success) > to_unix_millis(finished),
+    fn failed(&self) -> Option<&Run> {
+        let run = self.backup.last_run()?;
+        let mended = match (self.backup.last_success(), run.finished()) {
+            (Some(success), Some(finished)) => success > finished,
             _ => false,
         };
         (run.result() == BackupResult::Failed && !mended).then_some(run)
@@ -233,8 +211,8 @@ impl Evidence<'_> {
     }
 
     /// What its run waits for.
-    fn waiting(&self) -> Option<&proto::v1::Condition> {
-        waiting(self.object)
+    fn waiting(&self) -> Option<&Condition> {
+        waiting(self.backup)
     }
 
     fn waiting_words(&self) -> Option<String> {
@@ -244,40 +222,27 @@ impl Evidence<'_> {
 
     /// Its run has waited for so long that it may well not start by itself.
     fn waits(&self, now: Millis) -> bool {
-        waits_too_long(self.object).is_some_and(|from| now >= from)
+        waits_too_long(self.backup).is_some_and(|from| now >= from)
     }
 
     /// Why the resource cannot be called ready.
     fn not_ready(&self) -> Option<String> {
-        let ready = ready_condition(self.object);
-        match ready {
-            None => return Some("its operator has not reported a Ready condition yet".to_owned()),
-            Some(condition) if condition.status != "True" => {
-                let or = |text: &str, other: &str| {
-                    if text.is_empty() {
-                        other.to_owned()
-                    } else {
-                        text.to_owned()
-                    }
-                };
-                return Some(or(
-                    &condition.message,
-                    &or(&condition.reason, "it is not Ready and does not say why"),
-                ));
-            }
-            Some(_) => {}
+        if !self.backup.ready {
+            let Some(condition) = condition(self.backup, "Ready") else {
+                return Some("its operator has not reported a Ready condition yet".to_owned());
+            };
+            let texts = [condition.message.as_str(), condition.reason.as_str()];
+            let why = texts.into_iter().find(|text| !text.is_empty());
+            return Some(why.unwrap_or("it is not Ready and does not say why").to_owned());
         }
         if self.deadline.is_none() && !self.backup.suspended {
             return Some(format!(
                 "nobody can tell when it is due: schedule {:?} cannot be read",
-                self.backup.schedule
+                self.backup.schedule()
             ));
         }
-        let unclear = self
-            .backup
-            .last_run
-            .as_ref()
-            .is_some_and(|run| run.result() == BackupResult::Unspecified);
+        let run = self.backup.last_run();
+        let unclear = run.is_some_and(|run| run.result() == BackupResult::Unspecified);
         (unclear && !self.backup.running).then(|| "the result of its last run is not known".to_owned())
     }
 
@@ -285,21 +250,21 @@ impl Evidence<'_> {
     #[must_use]
     pub fn since(&self, health: Health) -> Option<Millis> {
         let backup = self.backup;
-        let run = backup.last_run.as_ref();
-        let time = |time: Option<&prost_types::Timestamp>| time.map(to_unix_millis);
+        let since = |condition: &Condition| condition.last_transition.as_ref().map(to_unix_millis);
         match health {
-            Health::Failed | Health::Partial => time(run?.finished.as_ref()),
+            Health::Failed | Health::Partial => backup.last_run()?.finished(),
             Health::Late => self.deadline.map(|deadline| match backup.running {
                 true => deadline.late_though_running,
                 false => deadline.late,
             }),
-            Health::NotReady => match ready_condition(self.object) {
-                Some(ready) if ready.status != "True" => time(ready.last_transition.as_ref()),
-                _ => time(self.waiting()?.last_transition.as_ref()),
+            // Of a backup that is Ready this condition is not held.
+            Health::NotReady => match condition(backup, "Ready") {
+                Some(ready) => since(ready),
+                None => since(self.waiting()?),
             },
             Health::Stale => self.fresh.last_heard,
-            Health::Never => time(self.object.created.as_ref()),
-            Health::Ok => time(backup.last_success.as_ref()),
+            Health::Never => backup.created(),
+            Health::Ok => backup.last_success(),
             Health::Running | Health::Suspended => None,
         }
     }
@@ -310,14 +275,14 @@ impl Evidence<'_> {
         let backup = self.backup;
         match health {
             Health::Failed => self.failed().map(run_reason).unwrap_or_default(),
-            Health::Late => match (&backup.last_success, backup.running) {
+            Health::Late => match (backup.last_success(), backup.running) {
                 (None, _) => "a run is overdue, and none has ever succeeded".to_owned(),
                 (Some(_), true) => {
                     "a run has been under way for longer than the schedule's interval".to_owned()
                 }
                 (Some(_), false) => "a run is overdue".to_owned(),
             },
-            Health::Partial => backup.last_run.as_ref().map(run_reason).unwrap_or_default(),
+            Health::Partial => backup.last_run().map(run_reason).unwrap_or_default(),
             Health::NotReady => self
                 .not_ready()
                 .or_else(|| self.waiting_words())
@@ -336,13 +301,13 @@ impl Evidence<'_> {
     }
 }
 
-fn result(backup: &BackupState) -> Option<BackupResult> {
-    backup.last_run.as_ref().map(BackupRun::result)
+fn result(backup: &Backup) -> Option<BackupResult> {
+    backup.last_run().map(Run::result)
 }
 
 /// What a run reports about itself.
-fn run_reason(run: &BackupRun) -> String {
-    match (run.reason.as_str(), run.message.as_str()) {
+fn run_reason(run: &Run) -> String {
+    match run.why() {
         ("", "") => "the run does not say why".to_owned(),
         (reason, "") => reason.to_owned(),
         ("", message) => message.to_owned(),

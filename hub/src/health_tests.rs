@@ -2,7 +2,7 @@
 
 use super::*;
 use proto::time::from_unix_millis;
-use proto::v1::Condition;
+use proto::v1::{BackupRun, BackupState, ObjectState};
 
 const MINUTE: Millis = 60_000;
 const HOUR: Millis = 60 * MINUTE;
@@ -72,14 +72,19 @@ const FRESH: Fresh = Fresh {
     last_heard: None,
 };
 
-fn judge(object: &ObjectState, fresh: Fresh, hours: Millis) -> (Health, String) {
-    let Some(proto::v1::object_state::Body::Backup(backup)) = &object.body else {
+/// As the hub holds it.
+fn held(object: &ObjectState) -> Backup {
+    let Some(proto::v1::object_state::Body::Backup(backup)) = object.body.clone() else {
         panic!("not a backup")
     };
+    Backup::new(backup, object.created.as_ref(), object.conditions.clone())
+}
+
+fn judge(object: &ObjectState, fresh: Fresh, hours: Millis) -> (Health, String) {
+    let backup = &held(object);
     let evidence = Evidence {
-        object,
         backup,
-        deadline: due(object, backup, 0),
+        deadline: due(backup, 0),
         fresh,
     };
     let health = evidence.health(DAY + hours * HOUR);
@@ -174,15 +179,11 @@ fn late_after_a_tenth_of_the_interval() {
 
 #[test]
 fn a_new_schedule_counts_from_when_it_was_seen() {
-    let object = well();
-    let Some(proto::v1::object_state::Body::Backup(backup)) = &object.body else {
-        panic!("not a backup")
-    };
+    let backup = &held(&well());
     let judge = |baseline| {
         let evidence = Evidence {
-            object: &object,
             backup,
-            deadline: due(&object, backup, baseline),
+            deadline: due(backup, baseline),
             fresh: FRESH,
         };
         evidence.health(DAY + 100 * HOUR)

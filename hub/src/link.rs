@@ -1,6 +1,7 @@
 //! FleetLink: one stream per spoke. Who it is comes from its certificate; its messages change only its own cluster.
 
 mod conversation;
+mod frames;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
 use self::conversation::Conversation;
+use self::frames::Frames;
+pub use self::frames::LinkServer;
 use crate::collect;
 use crate::hub::Hub;
 use crate::inventory::{Facts, Introduction, Refused};
@@ -56,7 +59,8 @@ impl FleetLink for LinkService {
         let certificate = certificate.map_err(|error| Status::permission_denied(error.to_string()))?;
         // Before a session is begun: it would end the one of a cluster that has the name again.
         admit(&self.hub, &cluster, &certificate)?;
-        let mut incoming = request.into_inner();
+        let mut incoming = Frames::of(&request)?;
+        drop(request);
         let end = CancellationToken::new();
         let (outgoing, stream) = lanes(end.clone());
         let hub = self.hub.clone();
@@ -77,7 +81,7 @@ async fn serve(
     hub: &Hub,
     cluster: &Arc<str>,
     certificate: &certificate::Facts,
-    incoming: &mut Streaming<SpokeMessage>,
+    incoming: &mut Frames,
     outgoing: &Outgoing,
     end: &CancellationToken,
 ) -> Result<(), Status> {
@@ -104,22 +108,7 @@ async fn serve(
         appoints_collectors: true,
     };
     let sent = send(hub, outgoing, hub_message::Body::Welcome(welcome), "welcome");
-    let attach = Command::Attach {
-        cluster: cluster.clone(),
-        session: number,
-        outgoing: outgoing.clone(),
-        seen,
-    };
-    hub.locks.tell(attach).await;
-    hub.commands.attach(cluster, number, outgoing.clone()).await;
-    hub.browsing.attach(cluster, number, outgoing.clone());
-    let attach = collect::Command::Attach {
-        cluster: cluster.clone(),
-        session: number,
-        outgoing: outgoing.clone(),
-        collects,
-    };
-    hub.collectors.tell(attach).await;
+    enter(hub, (cluster, number), outgoing, seen, collects).await;
     let mut conversation = Conversation {
         hub,
         cluster,
@@ -136,6 +125,38 @@ async fn serve(
         Ok(()) => conversation.run(incoming, end).await,
         Err(status) => Err(status),
     };
+    leave(hub, cluster, number).await;
+    result
+}
+
+/// Everything that speaks with a cluster knows of its session.
+async fn enter(
+    hub: &Hub,
+    (cluster, number): (&Arc<str>, u64),
+    outgoing: &Outgoing,
+    seen: (String, u64),
+    collects: bool,
+) {
+    let attach = Command::Attach {
+        cluster: cluster.clone(),
+        session: number,
+        outgoing: outgoing.clone(),
+        seen,
+    };
+    hub.locks.tell(attach).await;
+    hub.commands.attach(cluster, number, outgoing.clone()).await;
+    hub.browsing.attach(cluster, number, outgoing.clone());
+    let attach = collect::Command::Attach {
+        cluster: cluster.clone(),
+        session: number,
+        outgoing: outgoing.clone(),
+        collects,
+    };
+    hub.collectors.tell(attach).await;
+}
+
+/// The opposite of [`enter`], and the end of the session itself.
+async fn leave(hub: &Hub, cluster: &Arc<str>, number: u64) {
     let detach = Command::Detach {
         cluster: cluster.clone(),
         session: number,
@@ -150,7 +171,6 @@ async fn serve(
     hub.collectors.tell(detach).await;
     hub.close(cluster, number);
     hub.change(|inventory| inventory.detach(cluster, number, Moment::now()));
-    result
 }
 
 /// Whether a cluster may connect with a certificate.
@@ -169,8 +189,8 @@ fn admit(hub: &Hub, cluster: &str, certificate: &certificate::Facts) -> Result<(
 }
 
 /// The Hello of a stream.
-async fn first(incoming: &mut Streaming<SpokeMessage>) -> Result<Hello, Status> {
-    let first = timeout(HELLO, incoming.message())
+async fn first(incoming: &mut Frames) -> Result<Hello, Status> {
+    let first = timeout(HELLO, incoming.next())
         .await
         .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
     match first.and_then(|message| message.body) {
@@ -201,6 +221,7 @@ fn introduction(hello: Hello) -> Introduction {
         incarnation: hello.incarnation,
         digest: hello.digest,
         objects: hello.objects,
+        retains: hello.retains_for_others,
     }
 }
 

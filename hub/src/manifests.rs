@@ -94,8 +94,8 @@ async fn manifest(hub: &Hub, held: &Held) -> Result<Option<Manifest>, Status> {
     let restic_id = held.repository().map(|repository| repository.restic_id.clone());
     Ok(Some(Manifest {
         kind: kind(held).unwrap_or_default().to_owned(),
-        namespace: held.object.namespace.clone(),
-        name: held.object.name.clone(),
+        namespace: held.namespace().to_owned(),
+        name: held.name().to_owned(),
         manifest: state.map(|state| state.manifest).unwrap_or_default(),
         restic_id: restic_id.unwrap_or_default(),
     }))

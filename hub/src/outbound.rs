@@ -1,7 +1,7 @@
 //! Messages on their way to one spoke, on two lanes: what concerns leases overtakes the rest.
 
-use futures::Stream;
 use futures::stream::{PollNext, select_with_strategy};
+use futures::{Stream, StreamExt as _};
 use prost::Message as _;
 use proto::v1::HubMessage;
 use tokio::sync::mpsc;
@@ -17,11 +17,14 @@ const LANE: usize = 64;
 
 type Item = Result<HubMessage, Status>;
 
+/// As it waits on its lane: a lane has room for many, and the largest message sets how much that is.
+type Waiting = Result<Box<HubMessage>, Status>;
+
 /// The sending end.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    fast: mpsc::Sender<Item>,
-    slow: mpsc::Sender<Item>,
+    fast: mpsc::Sender<Waiting>,
+    slow: mpsc::Sender<Waiting>,
     session: CancellationToken,
 }
 
@@ -32,6 +35,7 @@ pub fn lanes(session: CancellationToken) -> (Outgoing, impl Stream<Item = Item> 
     let (slow, rest) = mpsc::channel(LANE);
     let first = |(): &mut ()| PollNext::Left;
     let stream = select_with_strategy(ReceiverStream::new(urgent), ReceiverStream::new(rest), first);
+    let stream = stream.map(|waiting: Waiting| waiting.map(|message| *message));
     (Outgoing { fast, slow, session }, stream)
 }
 
@@ -58,7 +62,7 @@ impl Outgoing {
         self.slow.capacity() > LANE / 2
     }
 
-    fn put(&self, lane: &mpsc::Sender<Item>, mut item: Item) -> Result<(), Status> {
+    fn put(&self, lane: &mpsc::Sender<Waiting>, mut item: Item) -> Result<(), Status> {
         if let Ok(message) = &mut item {
             wire::outgoing(message);
             let length = message.encoded_len();
@@ -71,7 +75,7 @@ impl Outgoing {
                 return Err(Status::out_of_range("the message is too large"));
             }
         }
-        lane.try_send(item).map_err(|_| {
+        lane.try_send(item.map(Box::new)).map_err(|_| {
             self.session.cancel();
             Status::resource_exhausted("the spoke does not read its stream")
         })
@@ -80,7 +84,6 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use futures::StreamExt as _;
     use proto::v1::hub_message::Body;
     use proto::v1::{LeaseGrant, LeaseRenewed, ResyncRequest};
 

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod login;
+mod rows;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,12 +17,12 @@ use proto::v1::{
     PersonSession, RevokeCertificateRequest, RevokeCertificateResponse, RevokeRequest, RevokeResponse,
     UnbindRequest, UnbindResponse, VerifyAuditRequest, VerifyAuditResponse, WhoAmIRequest, WhoAmIResponse,
 };
-use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Request, Response, Status};
 
-use crate::access::people::{Invite, LOGIN_PREFIX, RoleBinding, Session, Subject, hash, is_name};
-use crate::access::scope::{Patterns, Scope};
+use self::rows::{binding_row, described, listed, named, scope, session_row, subject, wire};
+use crate::access::people::{Invite, LOGIN_PREFIX, RoleBinding, hash};
 use crate::access::{self, Method, Person, Verb, Verbs, out_of_scope};
+use crate::authority;
 use crate::hub::{Hub, millis};
 use crate::lock::people::unavailable;
 use crate::oidc::Oidc;
@@ -74,28 +75,8 @@ fn decision(who: &str, what: &str, subject: &str) -> StoredDecision {
 
 /// 256 random bits.
 fn random(prefix: &str) -> Result<String, Status> {
-    let mut bytes = [0; 32];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| Status::internal("this machine has no random numbers"))?;
+    let bytes = authority::random::<32>().map_err(|error| Status::internal(error.to_string()))?;
     Ok(format!("{prefix}{}", hex::encode(bytes)))
-}
-
-fn listed(list: &[String]) -> String {
-    if list.is_empty() {
-        "-".to_owned()
-    } else {
-        list.join(",")
-    }
-}
-
-fn named(what: &str, name: &str) -> Result<(), Status> {
-    if is_name(name) {
-        Ok(())
-    } else {
-        Err(Status::invalid_argument(format!(
-            "the {what} {name:?} must be 1 to 253 visible ASCII characters without a comma"
-        )))
-    }
 }
 
 /// Who gives or takes rights: only a person that may do so everywhere.
@@ -105,81 +86,6 @@ fn admin<T>(request: &Request<T>) -> Result<Arc<Person>, Status> {
         Ok(person)
     } else {
         Err(out_of_scope(&person, Verb::Administer, "the rights of people"))
-    }
-}
-
-fn subject(user: String, group: String) -> Result<Subject, Status> {
-    let subject = match (user.as_str(), group.as_str()) {
-        ("", "") => return Err(Status::invalid_argument("name a user or a group")),
-        (_, "") => Subject::User(user),
-        ("", _) => Subject::Group(group),
-        _ => return Err(Status::invalid_argument("name a user or a group, not both")),
-    };
-    let (what, name) = subject.parts();
-    named(what, name)?;
-    Ok(subject)
-}
-
-fn scope(scope: Option<proto::v1::Scope>) -> Result<Scope, Status> {
-    let scope = scope.unwrap_or_default();
-    let patterns =
-        |list: &[String]| Patterns::new(list).map_err(|error| Status::invalid_argument(error.to_string()));
-    Ok(Scope {
-        clusters: patterns(&scope.clusters)?,
-        namespaces: patterns(&scope.namespaces)?,
-        repositories: patterns(&scope.repositories)?,
-    })
-}
-
-fn wire(scope: &Scope) -> proto::v1::Scope {
-    proto::v1::Scope {
-        clusters: scope.clusters.as_slice().to_vec(),
-        namespaces: scope.namespaces.as_slice().to_vec(),
-        repositories: scope.repositories.as_slice().to_vec(),
-    }
-}
-
-/// Rights as the audit has them.
-fn described(rights: &str, scope: &Scope) -> String {
-    let lists = [
-        ("clusters", &scope.clusters),
-        ("namespaces", &scope.namespaces),
-        ("repositories", &scope.repositories),
-    ];
-    let narrowed = lists.iter().filter(|(_, patterns)| !patterns.is_everything());
-    let parts: Vec<String> = narrowed
-        .map(|(what, patterns)| format!("{what} {}", listed(patterns.as_slice())))
-        .collect();
-    if parts.is_empty() {
-        format!("{rights} everywhere")
-    } else {
-        format!("{rights} in {}", parts.join("; "))
-    }
-}
-
-fn binding_row(binding: &RoleBinding) -> proto::v1::RoleBinding {
-    let (user, group) = match &binding.subject {
-        Subject::User(name) => (name.clone(), String::new()),
-        Subject::Group(name) => (String::new(), name.clone()),
-    };
-    proto::v1::RoleBinding {
-        id: binding.id,
-        user,
-        group,
-        rights: binding.rights.clone(),
-        scope: Some(wire(&binding.scope)),
-        created: Some(from_unix_millis(binding.created)),
-        created_by: binding.created_by.clone(),
-    }
-}
-
-fn session_row(session: &Session) -> PersonSession {
-    PersonSession {
-        name: session.name.clone(),
-        groups: session.groups.clone(),
-        method: session.how.clone(),
-        created: Some(from_unix_millis(session.created)),
-        expires: Some(from_unix_millis(session.expires)),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Rows of GlobalRetentionPolicies. Pure.
 
+use jiff::Timestamp;
 use proto::time::from_unix_millis;
 use proto::v1::{PolicyRow, Row, row::Body};
 
-use crate::health::{is_ready, ready_condition};
+use crate::Millis;
 use crate::inventory::{Held, Inventory};
 use crate::rows::freshness;
 use crate::schedule;
@@ -29,7 +30,7 @@ pub fn state(inventory: &Inventory, held: &Held) -> (&'static str, String) {
         return ("notready", String::new());
     };
     let unready = || {
-        let why = ready_condition(&held.object).map(|ready| match ready.message.as_str() {
+        let why = held.ready_condition().map(|ready| match ready.message.as_str() {
             "" => ready.reason.clone(),
             message => message.to_owned(),
         });
@@ -39,14 +40,19 @@ pub fn state(inventory: &Inventory, held: &Held) -> (&'static str, String) {
         Some((Matter::Waiting, why)) => return ("waiting", why),
         Some((_, why)) if waits::last_run_failed(&policy.last_result) => return ("failed", why),
         Some((_, why)) => return ("notready", why),
-        None if !is_ready(&held.object) => return ("notready", unready()),
+        None if !held.is_ready() => return ("notready", unready()),
         None => {}
     }
     if inventory.fresh(&held.cluster).stale {
-        return (
-            "stale",
-            "its spoke is silent; this is the last that is known".to_owned(),
-        );
+        let text = "its spoke is silent; this is the last that is known".to_owned();
+        // Which cluster it was is not for everybody to see.
+        return match inventory.carried_by_another(held) {
+            Some(carried) => (
+                "stale",
+                format!("{text}; another cluster carried it out at {}", time(carried.at)),
+            ),
+            None => ("stale", text),
+        };
     }
     match (
         policy.progress.is_some(),
@@ -63,24 +69,34 @@ pub fn state(inventory: &Inventory, held: &Held) -> (&'static str, String) {
     }
 }
 
+/// When a policy runs next after a time; `None` while it is suspended, or when that cannot be told.
+#[must_use]
+pub fn next_run(held: &Held, after: Millis) -> Option<Millis> {
+    let policy = held.policy().filter(|policy| !policy.suspended)?;
+    schedule::next_run(&policy.schedule, after)
+}
+
+/// A time for people.
+fn time(at: Millis) -> String {
+    let time = Timestamp::from_millisecond(at).unwrap_or_default();
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
 /// A policy's row.
 #[must_use]
 pub fn row(inventory: &Inventory, held: &Held) -> Row {
     let (state, reason) = state(inventory, held);
     let policy = held.policy();
-    let next = policy
-        .filter(|policy| !policy.suspended)
-        .and_then(|policy| schedule::next_run(&policy.schedule, inventory.now()));
     let row = PolicyRow {
         cluster: held.cluster.to_string(),
-        namespace: held.object.namespace.clone(),
-        name: held.object.name.clone(),
+        namespace: held.namespace().to_owned(),
+        name: held.name().to_owned(),
         state: state.to_owned(),
         reason,
         policy: policy.cloned(),
-        ready: is_ready(&held.object),
+        ready: held.is_ready(),
         freshness: Some(freshness(inventory.fresh(&held.cluster))),
-        next_run: next.map(from_unix_millis),
+        next_run: next_run(held, inventory.now()).map(from_unix_millis),
     };
     Row {
         key: held.place.to_string(),

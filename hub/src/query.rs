@@ -7,14 +7,15 @@ mod worst;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use proto::v1::{ClusterRow, Collection, Filter, ListRequest, ListResponse, RepositoryRow, Row, row::Body};
+use proto::v1::{Collection, Filter, ListRequest, ListResponse, RepositoryRow, Row, row::Body};
 use serde::{Deserialize, Serialize};
 
 pub use self::filter::Wanted;
+pub(crate) use self::filter::any;
 use crate::health::Health;
-use crate::inventory::{Held, Inventory};
+use crate::inventory::{Held, Inventory, Member};
 use crate::seen::Seen;
-use crate::{policies, restores, rows};
+use crate::{Millis, policies, restores, rows};
 
 /// Most rows of a page, and the default.
 pub const PAGE_MAX: usize = 200;
@@ -89,7 +90,7 @@ pub fn list(seen: Seen<'_>, request: &ListRequest) -> Result<ListResponse, Query
     } else {
         sorted(seen, collection, &filter, (column, descending), after, size)?
     };
-    Ok(answer(seen.inventory, request, page))
+    Ok(answer(seen, request, page))
 }
 
 /// A page of what was found.
@@ -113,7 +114,7 @@ fn sorted<'a>(
     let mut total = 0;
     for found in candidates(seen, collection, filter)? {
         total += 1;
-        let sort = found.sort(seen.inventory, column)?;
+        let sort = found.sort(seen, column)?;
         let of_page = after.as_ref().is_none_or(|token| {
             direction(sort.cmp(&token.at), descending).then_with(|| found.key().cmp(&token.key))
                 == Ordering::Greater
@@ -138,7 +139,8 @@ fn sorted<'a>(
     })
 }
 
-fn answer(inventory: &Inventory, request: &ListRequest, page: Page<'_>) -> ListResponse {
+fn answer(seen: Seen<'_>, request: &ListRequest, page: Page<'_>) -> ListResponse {
+    let inventory = seen.inventory;
     let next = page.rows.last().filter(|_| page.more).map(|(at, found)| Token {
         by: request.sort.clone(),
         at: at.clone(),
@@ -147,11 +149,7 @@ fn answer(inventory: &Inventory, request: &ListRequest, page: Page<'_>) -> ListR
     ListResponse {
         revision: inventory.revision(),
         as_of: Some(proto::time::from_unix_millis(inventory.now())),
-        rows: page
-            .rows
-            .into_iter()
-            .map(|(_, found)| found.row(inventory))
-            .collect(),
+        rows: page.rows.into_iter().map(|(_, found)| found.row(seen)).collect(),
         total: page.total,
         next_page_token: next
             .and_then(|token| serde_json::to_vec(&token).ok())
@@ -196,9 +194,12 @@ fn check(collection: Collection, column: &str) -> Result<(), QueryError> {
 pub fn check_filter(seen: Seen<'_>, collection: Collection, filter: &Filter) -> Result<(), QueryError> {
     check_states(collection, filter)?;
     let unknown = filter.clusters.iter().find(|name| seen.member(name).is_none());
-    let Some(cluster) = unknown else {
-        return Ok(());
-    };
+    unknown.map_or(Ok(()), |cluster| Err(cluster_missing(seen, cluster)))
+}
+
+/// There is no such cluster; those that there are.
+#[must_use]
+pub(crate) fn cluster_missing(seen: Seen<'_>, cluster: &str) -> QueryError {
     let mut known: Vec<&str> = seen.members().map(|member| &*member.name).collect();
     let more = known.len().saturating_sub(NAMED);
     known.truncate(NAMED);
@@ -210,10 +211,10 @@ pub fn check_filter(seen: Seen<'_>, collection: Collection, filter: &Filter) -> 
             names.join(", ")
         ),
     };
-    Err(QueryError::Cluster {
-        cluster: cluster.clone(),
+    QueryError::Cluster {
+        cluster: cluster.to_owned(),
         known,
-    })
+    }
 }
 
 fn check_states(collection: Collection, filter: &Filter) -> Result<(), QueryError> {
@@ -241,6 +242,7 @@ fn check_states(collection: Collection, filter: &Filter) -> Result<(), QueryErro
 /// A row that the filter takes. Most are made into rows only when they are on the page: there may be a million.
 enum Found<'a> {
     Held(Collection, &'a Held),
+    Member(&'a Member),
     Row(Box<Row>),
 }
 
@@ -248,12 +250,15 @@ impl Found<'_> {
     fn key(&self) -> &str {
         match self {
             Found::Held(_, held) => &held.place,
+            Found::Member(member) => &member.name,
             Found::Row(row) => &row.key,
         }
     }
 
-    fn row(self, inventory: &Inventory) -> Row {
+    fn row(self, seen: Seen<'_>) -> Row {
+        let inventory = seen.inventory;
         match self {
+            Found::Member(member) => rows::cluster(seen, member),
             Found::Held(Collection::Policies, held) => policies::row(inventory, held),
             Found::Held(Collection::Restores, held) => restores::row(inventory, held),
             Found::Held(_, held) => rows::backup(inventory, held),
@@ -261,17 +266,18 @@ impl Found<'_> {
         }
     }
 
-    fn sort(&self, inventory: &Inventory, column: &str) -> Result<Sort, QueryError> {
+    fn sort(&self, seen: Seen<'_>, column: &str) -> Result<Sort, QueryError> {
+        let inventory = seen.inventory;
         match self {
+            Found::Member(member) => cluster_sort(seen, member, column),
             Found::Held(of, held) => match column {
                 "" | "state" => Ok(number(place_of(state(inventory, *of, held), *of))),
-                "name" => Ok(Sort::Text(held.object.name.clone())),
+                "name" => Ok(Sort::Text(held.name().to_owned())),
                 "cluster" => Ok(Sort::Text(held.cluster.to_string())),
-                "namespace" => Ok(Sort::Text(held.object.namespace.clone())),
+                "namespace" => Ok(Sort::Text(held.namespace().to_owned())),
                 _ => held_sort(held, *of, column),
             },
             Found::Row(row) => match &row.body {
-                Some(Body::Cluster(cluster)) => cluster_sort(row, cluster, column),
                 Some(Body::Repository(repository)) => repository_sort(row, repository, column),
                 _ => Err(QueryError::Collection),
             },
@@ -306,16 +312,19 @@ fn worst(row: &Row) -> Sort {
     number(rows::rank(row) as u64)
 }
 
-fn cluster_sort(row: &Row, cluster: &ClusterRow, column: &str) -> Result<Sort, QueryError> {
+fn cluster_sort(seen: Seen<'_>, member: &Member, column: &str) -> Result<Sort, QueryError> {
+    let state = || {
+        let known = rows::CLUSTER_STATES.iter();
+        let at = known.take_while(|state| **state != rows::cluster_state(member).0);
+        at.count() as u64
+    };
     Ok(match column {
-        "" | "state" => worst(row),
-        "name" => Sort::Text(cluster.name.clone()),
-        "backups" => number(cluster.backups),
-        "repositories" => number(cluster.repositories),
-        "unwell" => number(cluster.backups_unwell),
-        "heard" => Sort::Number(rows::time(
-            cluster.freshness.as_ref().and_then(|f| f.last_heard.as_ref()),
-        )),
+        "" | "state" => number(state()),
+        "name" => Sort::Text(member.name.to_string()),
+        "backups" => number(seen.counts(member).1),
+        "repositories" => number(seen.counts(member).0),
+        "unwell" => number(seen.tally_of(member).fitting(Health::is_unsafe)),
+        "heard" => Sort::Number(member.last_heard.unwrap_or(Millis::MIN)),
         _ => {
             return Err(QueryError::Sort {
                 column: column.to_owned(),
@@ -345,7 +354,8 @@ fn repository_sort(row: &Row, repository: &RepositoryRow, column: &str) -> Resul
 fn held_sort(held: &Held, of: Collection, column: &str) -> Result<Sort, QueryError> {
     let time = |time: Option<&prost_types::Timestamp>| Some(Sort::Number(rows::time(time)));
     let (backup, policy, restore) = (held.backup(), held.policy(), held.restore());
-    let run = backup.and_then(|backup| backup.last_run.as_ref());
+    let run = backup.and_then(|backup| backup.last_run());
+    let known = |time: Option<Option<Millis>>| Some(Sort::Number(time.flatten().unwrap_or(Millis::MIN)));
     let (sort, known) = match of {
         Collection::Policies => match column {
             "last" => (time(policy.and_then(|p| p.last_run.as_ref())), POLICY_COLUMNS),
@@ -357,8 +367,8 @@ fn held_sort(held: &Held, of: Collection, column: &str) -> Result<Sort, QueryErr
             _ => (None, RESTORE_COLUMNS),
         },
         _ => match column {
-            "last" => (time(backup.and_then(|b| b.last_success.as_ref())), BACKUP_COLUMNS),
-            "next" => (time(backup.and_then(|b| b.next_run.as_ref())), BACKUP_COLUMNS),
+            "last" => (known(backup.map(|b| b.last_success())), BACKUP_COLUMNS),
+            "next" => (known(backup.map(|b| b.next_run())), BACKUP_COLUMNS),
             "size" => (
                 Some(number(run.map_or(0, |run| run.bytes_processed))),
                 BACKUP_COLUMNS,
@@ -386,9 +396,8 @@ fn candidates<'a>(
         Collection::Unspecified => return Err(QueryError::Collection),
         Collection::Clusters => Box::new(
             seen.members()
-                .map(move |m| rows::cluster(seen, m))
-                .filter(|row| filter.takes(row))
-                .map(|row| Found::Row(Box::new(row))),
+                .filter(|member| filter.takes_member(member))
+                .map(Found::Member),
         ),
         Collection::Repositories => {
             let all = index

@@ -1,8 +1,8 @@
 //! Rows of ResticRestores. Pure.
 
+use proto::time::from_unix_millis;
 use proto::v1::{RestoreRow, Row, row::Body};
 
-use crate::health::ready_condition;
 use crate::inventory::{Held, Inventory};
 use crate::rows::freshness;
 
@@ -14,7 +14,7 @@ pub const STATES: [&str; 5] = ["failed", "stale", "pending", "running", "done"];
 pub fn state(inventory: &Inventory, held: &Held) -> (&'static str, String) {
     let phase = held.restore().map_or("", |restore| restore.phase.as_str());
     let why = || {
-        let ready = ready_condition(&held.object).filter(|ready| ready.status != "True");
+        let ready = held.ready_condition().filter(|ready| ready.status != "True");
         ready.map_or_else(String::new, |ready| {
             match (ready.reason.as_str(), ready.message.as_str()) {
                 (reason, "") => reason.to_owned(),
@@ -41,13 +41,13 @@ pub fn row(inventory: &Inventory, held: &Held) -> Row {
     let (state, reason) = state(inventory, held);
     let row = RestoreRow {
         cluster: held.cluster.to_string(),
-        namespace: held.object.namespace.clone(),
-        name: held.object.name.clone(),
+        namespace: held.namespace().to_owned(),
+        name: held.name().to_owned(),
         state: state.to_owned(),
         reason,
         restore: held.restore().cloned(),
         freshness: Some(freshness(inventory.fresh(&held.cluster))),
-        created: held.object.created,
+        created: held.created().map(from_unix_millis),
     };
     Row {
         key: held.place.to_string(),

@@ -10,7 +10,8 @@ use proto::v1::{
 
 use crate::Millis;
 use crate::copies::shown;
-use crate::health::{Evidence, Fresh, Health, is_ready, ready_condition};
+use crate::health::{Evidence, Fresh, Health};
+use crate::inventory::backup::Backup;
 use crate::inventory::{Held, Inventory, Member};
 use crate::seen::Seen;
 
@@ -40,7 +41,6 @@ pub fn state(inventory: &Inventory, held: &Held) -> Health {
 /// What was made of a backup, and what of.
 fn judged<'a>(inventory: &Inventory, held: &'a Held) -> Option<(Health, Evidence<'a>)> {
     let evidence = Evidence {
-        object: &held.object,
         backup: held.backup()?,
         deadline: held.deadline,
         fresh: inventory.fresh(&held.cluster),
@@ -62,12 +62,12 @@ pub fn backup(inventory: &Inventory, held: &Held) -> Row {
     });
     let row = BackupRow {
         cluster: held.cluster.to_string(),
-        namespace: held.object.namespace.clone(),
-        name: held.object.name.clone(),
+        namespace: held.namespace().to_owned(),
+        name: held.name().to_owned(),
         state: state.as_str().to_owned(),
         reason,
-        backup: held.backup().cloned(),
-        ready: is_ready(&held.object),
+        backup: held.backup().map(Backup::state),
+        ready: held.is_ready(),
         freshness: Some(freshness(inventory.fresh(&held.cluster))),
         due: held.deadline.map(|deadline| from_unix_millis(deadline.due)),
         since: since.map(from_unix_millis),
@@ -78,13 +78,19 @@ pub fn backup(inventory: &Inventory, held: &Held) -> Row {
     }
 }
 
+/// State of a cluster, and why nothing is taken from it.
+#[must_use]
+pub fn cluster_state(member: &Member) -> (&'static str, &str) {
+    let known = if member.stale { "stale" } else { "connected" };
+    member.trouble().unwrap_or((known, ""))
+}
+
 /// A cluster's row, with the counts of what is seen.
 #[must_use]
 pub fn cluster(seen: Seen<'_>, member: &Member) -> Row {
     let unwell = seen.tally_of(member).fitting(Health::is_unsafe);
     let (repositories, backups) = seen.counts(member);
-    let known = if member.stale { "stale" } else { "connected" };
-    let (state, reason) = member.trouble().unwrap_or((known, ""));
+    let (state, reason) = cluster_state(member);
     let row = ClusterRow {
         name: member.name.to_string(),
         state: state.to_owned(),
@@ -119,7 +125,7 @@ pub fn repository_name(seen: Seen<'_>, key: &str) -> String {
         .bindings(key)
         .filter(|held| seen.held(held))
     {
-        *names.entry(&held.object.name).or_default() += 1;
+        *names.entry(held.name()).or_default() += 1;
     }
     let most = names
         .iter()
@@ -146,7 +152,7 @@ pub fn repository(seen: Seen<'_>, key: &str) -> Option<Row> {
     let shown = |cluster: &str| whole || clusters.iter().any(|seen| seen == cluster);
     let collector = collected.map_or("", |collected| &collected.collector);
     let collector = Some(collector).filter(|c| shown(c)).unwrap_or_default();
-    let from = newest.as_ref().map(|(cluster, _)| cluster.clone());
+    let from = newest.map(|(cluster, _)| cluster);
     let statistics_from = from.filter(|cluster| shown(cluster)).unwrap_or_default();
     let row = RepositoryRow {
         restic_id: restic_id.unwrap_or_default(),
@@ -155,8 +161,8 @@ pub fn repository(seen: Seen<'_>, key: &str) -> Option<Row> {
         alarm: alarm(inventory, key, whole),
         state: repository_state(&bindings).to_owned(),
         clusters,
-        statistics_from,
-        statistics: newest.map(|(_, statistics)| narrowed(statistics, whole)),
+        statistics_from: statistics_from.to_owned(),
+        statistics: newest.map(|(_, statistics)| narrowed(statistics.clone(), whole)),
         collector: collector.to_owned(),
         collector_epoch: collected.map_or(0, |collected| collected.epoch),
         freshness: Some(newest_freshness(&bindings)),
@@ -249,16 +255,16 @@ pub fn stored_bytes(seen: Seen<'_>, key: &str) -> Option<u64> {
 /// The figures of a repository, and the cluster that read them: what its collector reported, or where none did yet, the
 /// newest that a bound cluster has for itself.
 #[must_use]
-pub fn figures(
-    inventory: &Inventory,
+pub fn figures<'a>(
+    inventory: &'a Inventory,
     key: &str,
-    held: &[&Arc<Held>],
-) -> Option<(String, RepositoryStatistics)> {
+    held: &[&'a Arc<Held>],
+) -> Option<(&'a str, &'a RepositoryStatistics)> {
     let collected = inventory.collected(key).and_then(|c| c.latest.as_ref());
-    let collected = collected.and_then(|l| Some((l.cluster.clone(), l.report.statistics.clone()?)));
+    let collected = collected.and_then(|l| Some((l.cluster.as_str(), l.report.statistics.as_ref()?)));
     collected.or_else(|| {
         let (held, statistics) = newest_figures(inventory, key, held)?;
-        Some((held.cluster.to_string(), statistics))
+        Some((&*held.cluster, statistics))
     })
 }
 
@@ -267,24 +273,24 @@ fn newest_figures<'a>(
     inventory: &Inventory,
     key: &str,
     held: &[&'a Arc<Held>],
-) -> Option<(&'a Held, RepositoryStatistics)> {
+) -> Option<(&'a Held, &'a RepositoryStatistics)> {
     let latest = inventory.now().saturating_add(CLOCKS);
     held.iter()
         .filter(|held| inventory.bindings().is_bound(&held.cluster, key))
-        .filter_map(|held| Some((&***held, held.repository()?.statistics.clone()?)))
+        .filter_map(|held| Some((&***held, held.repository()?.statistics.as_ref()?)))
         .filter(|(_, statistics)| time(statistics.as_of.as_ref()) <= latest)
         .max_by_key(|(_, statistics)| statistics.as_of.as_ref().map(|t| (t.seconds, t.nanos)))
 }
 
 fn binding(inventory: &Inventory, held: &Held) -> RepositoryBinding {
-    let condition = ready_condition(&held.object);
+    let condition = held.ready_condition();
     let known = inventory.bindings().get(&held.cluster, &held.row);
     RepositoryBinding {
         cluster: held.cluster.to_string(),
-        namespace: held.object.namespace.clone(),
-        name: held.object.name.clone(),
+        namespace: held.namespace().to_owned(),
+        name: held.name().to_owned(),
         url: held.repository().map(|r| r.url.clone()).unwrap_or_default(),
-        ready: is_ready(&held.object),
+        ready: held.is_ready(),
         reason: condition.map(|c| c.reason.clone()).unwrap_or_default(),
         message: condition.map(|c| c.message.clone()).unwrap_or_default(),
         freshness: Some(freshness(inventory.fresh(&held.cluster))),
@@ -308,13 +314,12 @@ pub(crate) fn freshness(fresh: Fresh) -> Freshness {
 #[must_use]
 pub fn rank(row: &Row) -> usize {
     match &row.body {
-        Some(Body::Cluster(row)) => CLUSTER_STATES.iter().position(|s| *s == row.state).unwrap_or(0),
         Some(Body::Repository(row)) => REPOSITORY_STATES
             .iter()
             .position(|s| *s == row.state)
             .unwrap_or(0),
         // Their order is kept, or worked out without their rows.
-        Some(Body::Backup(_) | Body::Policy(_) | Body::Restore(_)) | None => 0,
+        Some(Body::Cluster(_) | Body::Backup(_) | Body::Policy(_) | Body::Restore(_)) | None => 0,
     }
 }
 

@@ -4,7 +4,7 @@
 //! So the hub asks the schedule itself: the first run that was planned after the last success is the one that is due.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use crds::schedule::Schedule;
@@ -17,6 +17,8 @@ const SLACK_LEAST: Millis = 10 * 60 * 1000;
 
 /// Schedules that are kept parsed.
 const SCHEDULES: usize = 4_096;
+/// Answers that are kept of each.
+const ANSWERS: usize = 4;
 
 /// And this part of the interval: a weekly backup is not late after ten minutes.
 const SLACK_DIVISOR: Millis = 10;
@@ -45,11 +47,50 @@ impl Deadline {
     }
 }
 
+/// A schedule, with what it was asked last.
+struct Parsed {
+    schedule: Schedule,
+    /// It counts from the time that is asked about: no two questions have one answer.
+    counts: bool,
+    answers: RefCell<VecDeque<Answer>>,
+}
+
+/// Between two times that a schedule names every question has one answer.
+#[derive(Clone, Copy)]
+struct Answer {
+    since: Timestamp,
+    due: Timestamp,
+    /// `None` for one that comes due once and never again.
+    next: Option<Timestamp>,
+}
+
+impl Parsed {
+    /// The first two runs after a time.
+    fn after(&self, since: Timestamp) -> Option<Answer> {
+        let mut answers = self.answers.borrow_mut();
+        let known = answers
+            .iter()
+            .find(|answer| !self.counts && answer.since <= since && since < answer.due);
+        if let Some(known) = known {
+            return Some(*known);
+        }
+        let due = self.schedule.next_after(since)?;
+        let answer = Answer {
+            since,
+            due,
+            next: self.schedule.next_after(due),
+        };
+        answers.truncate(ANSWERS - 1);
+        answers.push_front(answer);
+        Some(answer)
+    }
+}
+
 /// A schedule, parsed once on each thread: a fleet has far fewer schedules than backups, and parsing costs most.
-fn parsed(schedule: &str, timezone: &str) -> Option<Rc<Schedule>> {
-    type Parsed = HashMap<(String, String), Option<Rc<Schedule>>>;
+fn parsed(schedule: &str, timezone: &str) -> Option<Rc<Parsed>> {
+    type All = HashMap<(String, String), Option<Rc<Parsed>>>;
     thread_local! {
-        static PARSED: RefCell<Parsed> = RefCell::default();
+        static PARSED: RefCell<All> = RefCell::default();
     }
     PARSED.with_borrow_mut(|known| {
         // A cluster that reports ever new schedules only loses the advantage.
@@ -58,7 +99,13 @@ fn parsed(schedule: &str, timezone: &str) -> Option<Rc<Schedule>> {
         }
         let key = (schedule.to_owned(), timezone.to_owned());
         let entry = known.entry(key);
-        let entry = entry.or_insert_with(|| Schedule::parse(schedule, timezone).ok().map(Rc::new));
+        let entry = entry.or_insert_with(|| {
+            Some(Rc::new(Parsed {
+                counts: schedule.starts_with("@every"),
+                schedule: Schedule::parse(schedule, timezone).ok()?,
+                answers: RefCell::default(),
+            }))
+        });
         entry.clone()
     })
 }
@@ -69,22 +116,30 @@ fn parsed(schedule: &str, timezone: &str) -> Option<Rc<Schedule>> {
 #[must_use]
 pub fn deadline(schedule: &str, timezone: &str, since: Millis) -> Option<Deadline> {
     let schedule = parsed(schedule, timezone)?;
-    let since = Timestamp::from_millisecond(since).ok()?;
-    let due = schedule.next_after(since)?;
+    let answer = schedule.after(Timestamp::from_millisecond(since).ok()?)?;
+    let due = millis(answer.due);
     // A schedule that comes due once and never again has no interval; a day is as good a guess as any.
-    let next = schedule
-        .next_after(due)
-        .map_or(millis(due).saturating_add(86_400_000), millis);
-    Some(Deadline::between(millis(due), next))
+    let next = answer.next.map_or(due.saturating_add(86_400_000), millis);
+    Some(Deadline::between(due, next))
 }
 
 /// When a schedule without a zone comes due next after a time; `None` when it cannot be read or never does.
 #[must_use]
 pub fn next_run(schedule: &str, after: Millis) -> Option<Millis> {
-    let schedule = Schedule::parse(schedule, "").ok()?;
-    schedule
-        .next_after(Timestamp::from_millisecond(after).ok()?)
-        .map(millis)
+    let schedule = parsed(schedule, "")?;
+    let answer = schedule.after(Timestamp::from_millisecond(after).ok()?)?;
+    Some(millis(answer.due))
+}
+
+/// Whether a window is open that opens by a schedule, for so many milliseconds. One that cannot be read is not.
+#[must_use]
+pub fn is_open(schedule: &str, timezone: &str, length: Millis, now: Millis) -> bool {
+    // Open are those that began within its length.
+    let since = Timestamp::from_millisecond(now.saturating_sub(length.max(0)));
+    let opened = parsed(schedule, timezone)
+        .zip(since.ok())
+        .and_then(|(schedule, since)| schedule.after(since));
+    opened.is_some_and(|answer| millis(answer.due) <= now)
 }
 
 /// The deadline when only the spoke's own forecast is known.
@@ -121,6 +176,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_before_changes_no_answer() {
+        let begin = at("2026-10-20T00:00:00Z");
+        // Over the end of summer time, forwards and backwards, with questions at the very time of a run.
+        let steps: Vec<Millis> = (0..400).map(|n| begin + n * 15 * 60_000 * 7).collect();
+        for (schedule, zone) in [
+            ("0 2 * * *", "Europe/Berlin"),
+            ("*/7 * * * *", ""),
+            ("0 0 1 * *", ""),
+            ("@every 45m", ""),
+        ] {
+            let fresh = Schedule::parse(schedule, zone).unwrap();
+            for since in steps.iter().chain(steps.iter().rev()).copied() {
+                let due = fresh
+                    .next_after(Timestamp::from_millisecond(since).unwrap())
+                    .unwrap();
+                let known = deadline(schedule, zone, since).unwrap();
+                assert_eq!(known.due, millis(due), "{schedule} since {since}");
+                let after = deadline(schedule, zone, known.due).unwrap();
+                assert!(after.due > known.due, "{schedule} since {since}");
+            }
+        }
+    }
+
+    #[test]
     fn zones_count() {
         let deadline = deadline("0 2 * * *", "Europe/Berlin", at("2026-11-20T12:00:00Z")).unwrap();
         assert_eq!(deadline.due, at("2026-11-21T01:00:00Z"));
@@ -137,6 +216,19 @@ mod tests {
             (every.due, every.late),
             (at("2026-11-20T13:30:00Z"), at("2026-11-20T13:40:00Z"))
         );
+    }
+
+    #[test]
+    fn a_window_is_open_for_its_length_and_one_that_cannot_be_read_never() {
+        let hours = 3_600_000;
+        let open =
+            |schedule: &str, length: Millis, now: &str| is_open(schedule, "Europe/Berlin", length, at(now));
+        assert!(!open("0 22 * * *", 6 * hours, "2026-11-20T20:59:59Z"));
+        assert!(open("0 22 * * *", 6 * hours, "2026-11-20T21:00:00Z"));
+        assert!(open("0 22 * * *", 6 * hours, "2026-11-21T02:59:59Z"));
+        assert!(!open("0 22 * * *", 6 * hours, "2026-11-21T03:00:00Z"));
+        assert!(!open("0 22 * * *", 0, "2026-11-20T21:00:01Z"));
+        assert!(!open("", 6 * hours, "2026-11-20T21:00:00Z"));
     }
 
     #[test]

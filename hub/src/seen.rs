@@ -40,8 +40,19 @@ impl<'a> Seen<'a> {
             return true;
         }
         let (id, name) = repository_of(held);
-        self.sight
-            .takes(&held.cluster, &held.object.namespace, &[id, name])
+        self.sight.takes(&held.cluster, held.namespace(), &[id, name])
+    }
+
+    /// Whether what is in a namespace of a cluster is seen, whatever it has to do with repositories.
+    #[must_use]
+    pub fn namespace(&self, cluster: &str, namespace: &str) -> bool {
+        self.sight.takes(cluster, namespace, &[])
+    }
+
+    /// Whether something of a cluster may be seen.
+    #[must_use]
+    pub fn reaches(&self, cluster: &str) -> bool {
+        self.sight.reaches_cluster(cluster)
     }
 
     /// Backups of these clusters, or of all, that are seen.
@@ -165,7 +176,7 @@ impl<'a> Seen<'a> {
         let bindings = self.inventory.index().bindings(key);
         let of_cluster = bindings.filter(|held| &*held.cluster == cluster);
         let names: Vec<&str> = std::iter::once(key)
-            .chain(of_cluster.map(|held| held.object.name.as_str()))
+            .chain(of_cluster.map(|held| held.name()))
             .collect();
         self.sight.takes(cluster, namespace, &names)
     }
@@ -198,10 +209,10 @@ pub fn namespace_of(subject: &str) -> &str {
 /// Id and name of the repository that a resource is or uses.
 pub(crate) fn repository_of(held: &Held) -> (&str, &str) {
     if let Some(repository) = held.repository() {
-        return (&repository.restic_id, &held.object.name);
+        return (&repository.restic_id, held.name());
     }
     if let Some(backup) = held.backup() {
-        return (&backup.restic_id, &backup.repository_name);
+        return (backup.restic_id(), backup.repository_name());
     }
     if let Some(policy) = held.policy() {
         return (&policy.restic_id, &policy.repository_name);

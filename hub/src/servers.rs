@@ -11,7 +11,6 @@ use proto::v1::fleet_clusters_server::FleetClustersServer;
 use proto::v1::fleet_control_server::FleetControlServer;
 use proto::v1::fleet_enrol_server::FleetEnrolServer;
 use proto::v1::fleet_hub_server::FleetHubServer;
-use proto::v1::fleet_link_server::FleetLinkServer;
 use proto::v1::fleet_view_server::FleetViewServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ use crate::control::ControlService;
 use crate::dashboard::DashboardLayer;
 use crate::enrol::{self, EnrolService};
 use crate::hub::Hub;
-use crate::link::LinkService;
+use crate::link::{LinkServer, LinkService};
 use crate::membership::ClustersService;
 use crate::oidc::Oidc;
 use crate::people::PeopleService;
@@ -76,11 +75,11 @@ pub async fn start(
         until_expiry,
     };
     let access = AccessLayer::new(hub.clone(), refusals.clone());
-    let links = FleetLinkServer::new(LinkService::new(hub.clone()));
+    let links = LinkServer::new(LinkService::new(hub.clone()));
     // A session of a spoke lives on with its next certificate, so it ends itself.
     let link_server = server()
         .layer(access.clone())
-        .add_service(links.max_decoding_message_size(proto::MESSAGE_MAX))
+        .add_service(links)
         .serve_with_incoming_shutdown(
             accept(link, listeners.link, bounds(false), stop.clone()),
             stop.clone().cancelled_owned(),

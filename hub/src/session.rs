@@ -144,6 +144,7 @@ impl Session {
                 | Body::TrustStored(_)
                 | Body::CommandReport(_)
                 | Body::BrowsePart(_)
+                | Body::ClaimsReport(_)
                 | Body::StoreProbeAnswer(_),
             ) => Effect::default(),
         })

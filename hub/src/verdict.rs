@@ -121,6 +121,7 @@ fn doubt(facts: &Facts, silence: Silence) -> Option<String> {
             Silence::Each if stale == clusters => {
                 format!("none of {clusters} {} reports", plural(clusters, "cluster"))
             }
+            Silence::Each if stale == 1 => format!("1 of {clusters} clusters is silent"),
             Silence::Each => format!("{stale} of {clusters} clusters are silent"),
         });
     }
@@ -159,11 +160,18 @@ pub fn starting(facts: &Facts) -> String {
 #[must_use]
 pub fn cut_off(facts: &Facts) -> String {
     let Facts {
-        at_once, clusters, ..
+        stale,
+        unheard,
+        at_once,
+        clusters,
+        ..
     } = facts;
-    format!(
-        "{at_once} of {clusters} clusters fell silent at once: look at the hub's own network, name and certificate first"
-    )
+    // Of those that have not come back since a start nobody knows when they fell silent.
+    let what = match unheard * 2 >= *stale {
+        true => format!("{unheard} of {clusters} clusters have not come back since the hub started"),
+        false => format!("{at_once} of {clusters} clusters fell silent at once"),
+    };
+    format!("{what}: look at the hub's own network, name and certificate first")
 }
 
 fn silence(facts: &Facts) -> Silence {

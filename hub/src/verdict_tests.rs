@@ -104,7 +104,7 @@ fn every_state_of_a_fleet_has_its_truth() {
                 ..fleet(&[(Ok, 5), (Stale, 1)])
             },
             "unknown",
-            "1 of 10 clusters are silent",
+            "1 of 10 clusters is silent",
             Silence::Each,
         ),
         (
@@ -187,7 +187,7 @@ fn every_state_of_a_fleet_has_its_truth() {
                 ..fleet(&[(Stale, 9)])
             },
             "unknown",
-            "9 of 10 clusters fell silent at once: look at the hub's own network, name and certificate first",
+            "9 of 10 clusters have not come back since the hub started: look at the hub's own network, name and certificate first",
             Silence::Fleet,
         ),
     ];

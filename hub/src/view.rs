@@ -8,11 +8,12 @@ use proto::time::from_unix_millis;
 use proto::v1::fleet_view_server::FleetView;
 use proto::v1::{
     AcceptClusterRequest, AcceptClusterResponse, ActivityRequest, ActivityResponse, AuditRequest,
-    AuditResponse, Collection, DecideBindingRequest, DecideBindingResponse, DecidePlanRequest,
-    DecidePlanResponse, FleetPause, ForgetClusterRequest, ForgetClusterResponse, GetRequest, GetResponse,
-    HealthRequest, HealthResponse, HistoryRequest, HistoryResponse, ListRequest, ListResponse, LocksRequest,
-    LocksResponse, PlansRequest, PlansResponse, ReleaseLockRequest, ReleaseLockResponse, StatusRequest,
-    StatusResponse, WatchEvent, WatchRequest,
+    AuditResponse, Collection, CoverageRequest, CoverageResponse, DecideBindingRequest,
+    DecideBindingResponse, DecidePlanRequest, DecidePlanResponse, FleetPause, ForgetClusterRequest,
+    ForgetClusterResponse, GetRequest, GetResponse, HealthRequest, HealthResponse, HistoryRequest,
+    HistoryResponse, ListRequest, ListResponse, LocksRequest, LocksResponse, PlansRequest, PlansResponse,
+    ReleaseLockRequest, ReleaseLockResponse, StatusRequest, StatusResponse, StorageRequest, StorageResponse,
+    WatchEvent, WatchRequest,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,8 +26,8 @@ use crate::inventory::Inventory;
 use crate::lock::Command;
 use crate::query::{self, QueryError, Wanted};
 use crate::seen::Seen;
-use crate::watch::{BUFFER, Watch};
-use crate::{activity, audit, clusters, get, status, verdict, watcher};
+use crate::watch::{self, BUFFER, Start, Watch};
+use crate::{activity, audit, clusters, coverage, get, status, storage, verdict, watcher};
 
 /// The service.
 pub struct ViewService {
@@ -185,9 +186,28 @@ impl FleetView for ViewService {
         Ok(Response::new(watcher::health(&self.hub, &person).await))
     }
 
+    async fn coverage(
+        &self,
+        request: Request<CoverageRequest>,
+    ) -> Result<Response<CoverageResponse>, Status> {
+        let sight = access::person(&request)?.sight(Verb::See);
+        let request = request.into_inner();
+        let answer = move |inventory: &Inventory| coverage::coverage(Seen::new(inventory, &sight), &request);
+        self.hub.look(answer).await?.map(Response::new).map_err(refused)
+    }
+
+    async fn storage(&self, request: Request<StorageRequest>) -> Result<Response<StorageResponse>, Status> {
+        let person = access::person(&request)?;
+        storage::storage(&self.hub, &person, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let person = access::person(&request)?;
-        let WatchRequest { filter, .. } = request.get_ref().clone();
+        let WatchRequest {
+            filter, after, view, ..
+        } = request.get_ref().clone();
         let collection = request.get_ref().collection();
         if collection == Collection::Unspecified {
             return Err(refused(QueryError::Collection));
@@ -203,6 +223,7 @@ impl FleetView for ViewService {
             hub,
             person,
             collection,
+            start: Start::of(after, &view, &watch::view(collection, &filter, &sight)),
             filter: Wanted::new(filter),
             events,
         };

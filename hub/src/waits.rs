@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use proto::v1::Attention;
 
 use crate::evidence;
-use crate::health::{is_ready, ready_condition};
 use crate::inventory::Held;
 use crate::seen::Seen;
 
@@ -108,8 +107,10 @@ pub fn narrow(seen: Seen<'_>) -> BTreeMap<(Matter, String), Group<'_>> {
         add(held, of(held));
     }
     for held in seen.backups(&[]) {
-        let id = held.backup().map_or("", |backup| &backup.restic_id);
-        let listing = seen.inventory.collected(id).and_then(|c| c.listing.as_deref());
+        let listing = seen
+            .inventory
+            .collected(held.restic_id())
+            .and_then(|c| c.listing.as_deref());
         let reason = listing.and_then(|listing| evidence::unproven(held, listing));
         add(
             held,
@@ -140,10 +141,9 @@ pub fn attention(matter: Matter, detail: &str, first: &Held, count: u64) -> Atte
 
 /// Command that shows more of one of them.
 fn next(matter: Matter, held: &Held) -> String {
-    let object = &held.object;
-    let describe = |kind| format!("kubectl describe {kind} -n {} {}", object.namespace, object.name);
+    let describe = |kind| format!("kubectl describe {kind} -n {} {}", held.namespace(), held.name());
     match matter {
-        Matter::Damaged | Matter::Unready => format!("fleet repos {}", object.name),
+        Matter::Damaged | Matter::Unready => format!("fleet repos {}", held.name()),
         Matter::Unproven => format!("fleet backups {}", held.place),
         Matter::RestoreFailed => describe("rres"),
         Matter::PolicyFailed => describe("grp"),
@@ -160,10 +160,10 @@ pub fn of(held: &Held) -> Vec<(Matter, String)> {
             wrong.push((Matter::Damaged, repository.damage.clone()));
         }
         // Unknown means that it is being checked.
-        let condition = ready_condition(&held.object).filter(|ready| ready.status == "False");
+        let condition = held.ready_condition().filter(|ready| ready.status == "False");
         wrong.extend(condition.map(|c| (Matter::Unready, explained(&c.reason, &c.message))));
     } else if held.restore().is_some_and(|restore| restore.phase == "Failed") {
-        let ready = ready_condition(&held.object);
+        let ready = held.ready_condition();
         let why = ready.map_or_else(String::new, |c| explained(&c.reason, &c.message));
         wrong.push((Matter::RestoreFailed, why));
     } else if held.policy().is_some() {
@@ -174,7 +174,7 @@ pub fn of(held: &Held) -> Vec<(Matter, String)> {
 
 fn policy(held: &Held) -> Option<(Matter, String)> {
     let condition = |kind: &str| {
-        let mut all = held.object.conditions.iter();
+        let mut all = held.conditions().iter();
         all.find(|c| c.r#type == kind && c.status == "True")
     };
     if let Some(approval) = condition("ApprovalRequired") {
@@ -182,10 +182,10 @@ fn policy(held: &Held) -> Option<(Matter, String)> {
     }
     let result = held.policy().map_or("", |policy| policy.last_result.as_str());
     let failed = FAILURES.contains(&result);
-    if !failed && is_ready(&held.object) {
+    if !failed && held.is_ready() {
         return None;
     }
-    let unready = || ready_condition(&held.object).filter(|c| c.status == "False");
+    let unready = || held.ready_condition().filter(|c| c.status == "False");
     let why = condition("Degraded").or_else(unready);
     let why = why.map(|why| explained(&why.reason, &why.message));
     // Its operator has not reported yet why the run did not end well.

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use proto::time::from_unix_millis;
 use proto::v1::watch_event::Body;
-use proto::v1::{Bookmark, Collection, Row, WatchEvent, WatchHeartbeat};
+use proto::v1::{Begin, Bookmark, Collection, Filter, Row, WatchEvent, WatchHeartbeat};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{interval, sleep, timeout};
 use tonic::Status;
@@ -35,7 +37,41 @@ pub struct Watch {
     pub person: Arc<Person>,
     pub collection: Collection,
     pub filter: Wanted,
+    pub start: Start,
     pub events: Events,
+}
+
+/// Where a watch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With everything.
+    New,
+    /// After a revision up to which its viewer knows everything.
+    After(u64),
+    /// With everything, as what its viewer knows is of another view.
+    Anew,
+}
+
+impl Start {
+    /// By what a viewer names, and the view that it gets now.
+    #[must_use]
+    pub fn of(after: u64, named: &[u8], view: &[u8]) -> Start {
+        match (after, named == view) {
+            (0, _) => Start::New,
+            (after, true) => Start::After(after),
+            (_, false) => Start::Anew,
+        }
+    }
+}
+
+/// Names what is seen by whom and through which filter.
+#[must_use]
+pub fn view(collection: Collection, filter: &Filter, sight: &Sight) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    hash.update(i32::from(collection).to_be_bytes());
+    hash.update(filter.encode_to_vec());
+    hash.update(format!("{sight:?}"));
+    hash.finalize().to_vec()
 }
 
 /// The viewer has gone, or does not read.
@@ -63,12 +99,16 @@ impl Watch {
         let mut shown: Option<Shown> = None;
         loop {
             revisions.mark_unchanged();
-            let first = shown.is_none();
-            let next = self.send(&sight, shown.take()).await?;
+            let bookmark = shown.as_ref().is_none_or(|shown| shown.sight != sight);
+            let next = match shown.take() {
+                None => self.begin(&sight).await?,
+                shown => self.send(&sight, shown).await?,
+            };
             let revision = next.inventory.revision();
             shown = Some(next);
-            if first {
-                self.tell(revision, Body::Bookmark(Bookmark {})).await?;
+            if bookmark {
+                let view = view(self.collection, self.filter.of(), &sight);
+                self.tell(revision, Body::Bookmark(Bookmark { view })).await?;
             }
             loop {
                 let ends = self.person.until.map(|until| until.saturating_sub(now()));
@@ -103,6 +143,43 @@ impl Watch {
         let person = self.hub.authority.again(&self.person, now())?;
         access::allowed(&Principal::Person(person.clone()), Need::Verb(Verb::See))?;
         Ok(person.sight(Verb::See))
+    }
+
+    /// Sends what the viewer does not know.
+    async fn begin(&self, sight: &Sight) -> Result<Shown, Gone> {
+        if let Start::After(revision) = self.start
+            && let Some(shown) = self.replay(sight, revision).await?
+        {
+            return Ok(shown);
+        }
+        if self.start != Start::New {
+            let revision = self.hub.read(Inventory::revision);
+            self.tell(revision, Body::Begin(Begin {})).await?;
+        }
+        self.send(sight, None).await
+    }
+
+    /// Sends what may have changed after a revision; `None` when that is too long ago, or of another start of the hub.
+    async fn replay(&self, sight: &Sight, after: u64) -> Result<Option<Shown>, Gone> {
+        let next = Shown {
+            inventory: self.hub.snapshot(),
+            sight: sight.clone(),
+        };
+        let revision = next.inventory.revision();
+        let touched = next.inventory.changes().since(after, self.collection);
+        let Some(touched) = touched.filter(|_| after <= revision) else {
+            return Ok(None);
+        };
+        for key in touched {
+            let row = row(Seen::new(&next.inventory, sight), self.collection, &key);
+            let body = match row.filter(|row| self.filter.takes(row)) {
+                Some(row) => Body::Upsert(row),
+                // It may have been shown.
+                None => Body::Removed(key.to_string()),
+            };
+            self.tell(revision, body).await?;
+        }
+        Ok(Some(next))
     }
 
     /// Sends what looks different from what was shown.

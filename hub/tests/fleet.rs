@@ -392,6 +392,7 @@ async fn a_watch_shows_what_is_then_a_bookmark_then_changes_and_heartbeats() {
                 watch_event::Body::Bookmark(_) => seen.push("bookmark".to_owned()),
                 watch_event::Body::Heartbeat(_) => seen.push("heartbeat".to_owned()),
                 watch_event::Body::Removed(_) => panic!("nothing was removed"),
+                watch_event::Body::Begin(_) => {}
             }
             if !told && seen.iter().any(|s| s == "bookmark") {
                 told = true;

@@ -260,6 +260,7 @@ async fn a_watch_follows_the_rights_of_its_person_and_ends_with_the_session() {
     let request = WatchRequest {
         collection: Collection::Backups.into(),
         filter: None,
+        ..WatchRequest::default()
     };
     let mut events = ann.view.watch(request).await.unwrap().into_inner();
     let mut shown = Vec::new();

@@ -300,3 +300,37 @@ async fn a_given_certificate_that_nobody_could_verify_is_refused() {
     std::fs::write(dir.path().join("ca.crt"), good).unwrap();
     start().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_authority_that_only_signs_the_hubs_certificate_no_client_is_taken() {
+    let fleet = Fleet::new().await;
+    fleet.spoke("a").await;
+    let file = fleet.dir.path().join("web.crt").to_str().unwrap().to_owned();
+    let fleet = fleet
+        .restart_with(&["--tls-cert-ca", &file], async |dir| {
+            std::fs::rename(dir.join("ca.crt"), &file).unwrap();
+            std::fs::write(dir.join("ca.crt"), authority()).unwrap();
+        })
+        .await;
+    let ask = async |port: u16, identity: Option<(String, String)>| {
+        let channel = fleet.connect(port, identity).await;
+        let channel = channel.map_err(|error| format!("{error:?}"))?;
+        let answer = FleetAdminClient::new(channel)
+            .who_am_i(WhoAmIRequest::default())
+            .await;
+        answer.map(drop).map_err(|status| format!("{status:?}"))
+    };
+    let (link, view) = (fleet.running.link.port(), fleet.running.view.port());
+    let answered = ask(view, None).await.unwrap_err();
+    assert!(
+        answered.contains("Unauthenticated"),
+        "clients take the hub: {answered}"
+    );
+    for (port, uri) in [
+        (link, "spiffe://fleet/spoke/a"),
+        (view, "spiffe://fleet/admin/root"),
+    ] {
+        let refused = ask(port, Some(fleet.certificate(uri))).await.unwrap_err();
+        assert!(refused.contains("transport"), "{uri}: {refused}");
+    }
+}

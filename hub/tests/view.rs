@@ -8,9 +8,10 @@ use proto::time::from_unix_millis;
 use proto::v1::object_state::Body as Object;
 use proto::v1::row::Body;
 use proto::v1::{
-    ActivityKind, ActivityRequest, ActivityResult, BackupResult, BackupRun, BackupState, Collection,
-    Condition, GetRequest, GetResponse, HealthRequest, ListRequest, ObjectState, RestoreState, Row,
-    WatchRequest, watch_event,
+    ActivityKind, ActivityRequest, ActivityResult, BackupResult, BackupRun, BackupState, Claim, ClaimsReport,
+    Collection, Condition, CoverageRequest, Filter, GetRequest, GetResponse, HealthRequest, ListRequest,
+    NamespaceClaims, ObjectState, RestoreState, Row, StorageRequest, WatchRequest, spoke_message,
+    watch_event,
 };
 use tonic::Code;
 
@@ -256,6 +257,7 @@ async fn policies_and_restores_are_collections_that_can_be_watched() {
     let request = WatchRequest {
         collection: Collection::Restores.into(),
         filter: None,
+        ..WatchRequest::default()
     };
     let mut events = fleet.operator().await.watch(request).await.unwrap().into_inner();
     let mut shown = Vec::new();
@@ -280,6 +282,161 @@ async fn policies_and_restores_are_collections_that_can_be_watched() {
             break;
         }
     }
+}
+
+/// What a watch sends up to its bookmark, in words, and where it can go on.
+async fn up_to_bookmark(fleet: &Fleet, request: WatchRequest) -> (Vec<String>, WatchRequest) {
+    let mut events = fleet
+        .operator()
+        .await
+        .watch(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let mut words = Vec::new();
+    loop {
+        let event = events.message().await.unwrap().unwrap();
+        match event.body.unwrap() {
+            watch_event::Body::Upsert(row) => words.push(format!("upsert {}", row.key)),
+            watch_event::Body::Removed(key) => words.push(format!("removed {key}")),
+            watch_event::Body::Begin(_) => words.push("begin".to_owned()),
+            watch_event::Body::Heartbeat(_) => {}
+            watch_event::Body::Bookmark(bookmark) => {
+                let on = WatchRequest {
+                    after: event.revision,
+                    view: bookmark.view,
+                    ..request
+                };
+                return (words, on);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_broke_goes_on_where_it_was_or_begins_anew() {
+    let fleet = Fleet::new().await;
+    let spoke = told(
+        &fleet,
+        vec![repository(ID), policy(keep_last(3)), restore("InProgress")],
+    )
+    .await;
+    let request = WatchRequest {
+        collection: Collection::Restores.into(),
+        ..WatchRequest::default()
+    };
+    let (words, on) = up_to_bookmark(&fleet, request).await;
+    assert_eq!(words, ["upsert a/ns/back"]);
+    let (words, on) = up_to_bookmark(&fleet, on).await;
+    assert_eq!(words, [""; 0], "nothing has changed");
+    let done = vec![repository(ID), policy(keep_last(3)), restore("Completed")];
+    spoke.tell(done).await;
+    until(&fleet, |rows| {
+        rows.iter().all(|row| format!("{row:?}").contains("\"done\""))
+    })
+    .await;
+    let (words, _) = up_to_bookmark(&fleet, on.clone()).await;
+    assert_eq!(words, ["upsert a/ns/back"]);
+    spoke.tell(vec![repository(ID), policy(keep_last(3))]).await;
+    let gone = async |fleet: &Fleet| rows(fleet, Collection::Restores).await.is_empty();
+    fleet.until("the restore is gone", gone).await;
+    let (words, _) = up_to_bookmark(&fleet, on.clone()).await;
+    assert_eq!(words, ["removed a/ns/back"]);
+    // Through another filter, after a revision of another start, and after one that is to come.
+    let other = WatchRequest {
+        filter: Some(Filter {
+            text: "back".to_owned(),
+            ..Filter::default()
+        }),
+        ..on.clone()
+    };
+    let old = WatchRequest {
+        after: 1,
+        ..on.clone()
+    };
+    let future = WatchRequest {
+        after: u64::MAX,
+        ..on
+    };
+    for request in [other, old, future] {
+        assert_eq!(up_to_bookmark(&fleet, request).await.0, ["begin"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_are_those_that_a_spoke_has_reported_last_and_unknown_before() {
+    let fleet = Fleet::new().await;
+    let spoke = told(&fleet, vec![repository(ID)]).await;
+    let coverage = async |fleet: &Fleet| {
+        let request = CoverageRequest::default();
+        let answer = fleet.operator().await.coverage(request).await;
+        answer.unwrap().into_inner()
+    };
+    let none = coverage(&fleet).await;
+    assert_eq!((none.claims, none.unknown.as_slice()), (0, &["a".to_owned()][..]));
+    let report = |names: &[&str]| {
+        let claim = |name: &&str| Claim {
+            namespace: "shop".to_owned(),
+            name: (*name).to_owned(),
+            created: Some(from_unix_millis(hub::now() - 48 * HOUR)),
+            exclusion: "moves\u{1b}[2J".to_owned(),
+            excluded_until: Some(from_unix_millis(hub::now() - HOUR)),
+            ..Claim::default()
+        };
+        spoke_message::Body::ClaimsReport(ClaimsReport {
+            namespaces: vec![NamespaceClaims {
+                namespace: "shop".to_owned(),
+                claims: 9,
+                covered: 9 - names.len() as u64,
+            }],
+            open: names.iter().map(claim).collect(),
+            cut: false,
+        })
+    };
+    spoke.say(report(&["data", "logs"])).await;
+    let two = async |fleet: &Fleet| coverage(fleet).await.uncovered == 2;
+    fleet.until("two claims are reported", two).await;
+    let answer = coverage(&fleet).await;
+    assert_eq!(
+        (answer.claims, answer.covered, answer.unknown_clusters),
+        (9, 7, 0)
+    );
+    assert_eq!(answer.rows[0].key, "a/shop/data");
+    assert!(!answer.rows[0].reason.contains('\u{1b}'), "{:?}", answer.rows[0]);
+    spoke.say(report(&[])).await;
+    let none = async |fleet: &Fleet| coverage(fleet).await.covered == 9;
+    fleet.until("all are covered", none).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_says_what_is_known_and_what_is_not() {
+    let fleet = Fleet::new().await;
+    let _spoke = told(&fleet, vec![repository(ID)]).await;
+    let request = StorageRequest {
+        capacity_bytes: 1 << 40,
+        ..StorageRequest::default()
+    };
+    let answer = fleet
+        .operator()
+        .await
+        .storage(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (answer.repositories, answer.unknown, answer.growth_unknown),
+        (1, 1, 1)
+    );
+    assert_eq!(
+        (answer.full, answer.growth_per_month, answer.rows[0].stored_bytes),
+        (None, None, None)
+    );
+    assert!(
+        answer.full_unknown.contains("no repository"),
+        "{}",
+        answer.full_unknown
+    );
+    assert!(!answer.rows[0].growth_unknown.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Flags and environment, read once. Nothing else in the spoke reads the environment.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +42,11 @@ pub struct Config {
     /// Namespace of the leader lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "restic-fleet-system")]
     pub lease_namespace: String,
+
+    /// Namespaces whose resources this operator works on beside its own, with commas; all unless given. It needs its rights
+    /// only there then, and in the cluster to read namespaces.
+    #[arg(long, env = "FLEET_NAMESPACES", value_delimiter = ',', value_parser = namespace)]
+    pub namespaces: Vec<Namespace>,
 
     /// Name of this replica.
     #[arg(long, env = "POD_NAME", default_value_t = default_identity())]
@@ -166,6 +172,26 @@ fn hub_address(text: &str) -> Result<HubAddress, String> {
     }
 }
 
+/// A namespace, or none: an empty value counts as none, so that a ConfigMap may leave it empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace(pub Option<String>);
+
+fn namespace(text: &str) -> Result<Namespace, String> {
+    let is_label = |text: &str| {
+        let ends = text.chars().next().into_iter().chain(text.chars().last());
+        text.len() <= 63
+            && text
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && ends.into_iter().all(|c| c != '-')
+    };
+    match text.trim() {
+        "" => Ok(Namespace(None)),
+        name if is_label(name) => Ok(Namespace(Some(name.to_owned()))),
+        other => Err(format!("{other:?} is not the name of a namespace")),
+    }
+}
+
 /// A duration as Go writes it, such as 1h30m.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     crds::schedule::parse_duration(text)
@@ -211,6 +237,17 @@ impl Config {
              one; a lease lives for 2m or more, and the delay is two lives or more"
         );
         Ok(())
+    }
+
+    /// The namespaces that are watched, or none for all. The operator's own is one of them: the Secret of a join is there.
+    #[must_use]
+    pub fn watched(&self) -> Vec<String> {
+        let named = self.namespaces.iter().filter_map(|named| named.0.clone());
+        let mut all: BTreeSet<String> = named.collect();
+        if !all.is_empty() {
+            all.insert(self.lease_namespace.clone());
+        }
+        all.into_iter().collect()
     }
 
     /// URL of the hub, if there is one.
@@ -300,6 +337,20 @@ mod tests {
         }
         let example = include_str!("../../deploy/spoke-config.example.yaml");
         assert!(example.contains("kind: ConfigMap") && example.contains("name: fleet-spoke"));
+    }
+
+    #[test]
+    fn an_operator_of_some_namespaces_watches_its_own_too() {
+        let watched = |namespaces: &str| {
+            let arguments = ["fleet-spoke", "--namespaces", namespaces];
+            Arguments::try_parse_from(arguments).map(|parsed| parsed.config.watched())
+        };
+        assert!(watched("").unwrap().is_empty(), "all");
+        assert_eq!(
+            watched("shop,till,shop").unwrap(),
+            ["restic-fleet-system", "shop", "till"]
+        );
+        assert!(watched("shop,*").is_err() && watched("-a").is_err());
     }
 
     #[test]

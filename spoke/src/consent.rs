@@ -46,10 +46,18 @@ pub fn usable<'a, R: Borrow<ResticRepository>>(
     labels: Option<&BTreeMap<String, String>>,
 ) -> Result<&'a R, Blocked> {
     let Some(found) = repository else {
+        let foreign = match *at.namespace == *namespace {
+            true => String::new(),
+            // One that is not watched is not known not to exist.
+            false => format!(
+                "; an operator with --namespaces sees it only if {} is one of them",
+                at.namespace
+            ),
+        };
         return Err(Blocked::Wait {
             reason: reasons::REPOSITORY_NOT_FOUND,
             message: format!(
-                "ResticRepository {at} does not exist; create it, or correct spec.repositoryRef"
+                "ResticRepository {at} does not exist; create it, or correct spec.repositoryRef{foreign}"
             ),
         });
     };
@@ -178,6 +186,7 @@ mod tests {
             Arc::new(NamespaceView {
                 meta: Meta::default(),
                 labels: Arc::new([label].into()),
+                ..NamespaceView::default()
             }),
         );
         let reference = |namespace: &str| CrossNamespaceObjectReference {

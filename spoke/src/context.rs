@@ -10,7 +10,7 @@ use crate::apply::{Applier, ApplyError, Object};
 use crate::clock::{Clock, Random};
 use crate::events::Events;
 use crate::exchange::{
-    Board, Browsing, CertificateName, Collectors, Commands, Copies, Creations, Leases, Outbox,
+    Board, Browsing, CertificateName, Collectors, Commands, Copies, Coverage, Creations, Leases, Outbox,
 };
 use crate::leader::LeaderGate;
 use crate::metrics::Metrics;
@@ -38,6 +38,8 @@ pub struct Context {
     pub turns: Semaphore,
     /// What changed since it was last sent to the hub.
     pub outbox: Arc<Outbox>,
+    /// Which claims backups cover.
+    pub coverage: Arc<Coverage>,
     /// What the hub asks this cluster to do.
     pub commands: Commands,
     /// What people ask about snapshots.
@@ -121,6 +123,7 @@ pub fn test_context_on(client: kube::Client) -> Arc<Context> {
         random: Arc::new(crate::clock::SystemRandom),
         turns: Semaphore::new(TURNS),
         outbox: Arc::default(),
+        coverage: Arc::default(),
         commands: Commands::default(),
         browsing: Browsing::default(),
         creations: Creations::new(false),

@@ -22,7 +22,8 @@ use crate::credentials::NotificationSecrets;
 use crate::enrol;
 use crate::events::{Events, Publisher};
 use crate::exchange::{
-    Board, Browsing, CertificateName, Collectors, Commands, Copies, Creations, Leases, Outbox, Question,
+    Board, Browsing, CertificateName, Collectors, Commands, Copies, Coverage, Creations, Leases, Outbox,
+    Question,
 };
 use crate::intake::Routes;
 use crate::kind::Kinds;
@@ -34,7 +35,7 @@ use crate::operation::Operations;
 use crate::repository::{CheckOwner, KeyOwner, RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
 use crate::restore::RestoreController;
-use crate::retention::{RetentionController, RetentionOwner};
+use crate::retention::{BehalfOwner, RetentionController, RetentionOwner};
 use crate::root::{Root, Tree, supervise};
 use crate::scripts::Scripts;
 use crate::service::{Fatal, Health, Pace, Service, Services, ServicesHandle};
@@ -177,6 +178,7 @@ fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Conte
     let (leases, questions) = Leases::new(config.hub_url().is_some());
     let world = World::default();
     let outbox = Outbox::attached(&world);
+    let coverage = Coverage::attached(&world);
     let context = Context {
         leases,
         operations: Board::default(),
@@ -190,6 +192,7 @@ fn context(config: &Config, outside: &Outside, leader: LeaderGate) -> (Arc<Conte
         random: outside.random.clone(),
         turns: Semaphore::new(TURNS),
         outbox,
+        coverage,
         commands: Commands::default(),
         browsing: Browsing::default(),
         creations: Creations::new(config.hub_url().is_some()),
@@ -260,6 +263,7 @@ async fn kinds(
             Arc::new(UnlockOwner::new(context.clone())),
             Arc::new(CheckOwner::new(context.clone())),
             Arc::new(KeyOwner::new(context.clone())),
+            Arc::new(BehalfOwner::new(context.clone())),
         ],
     );
     let operations = operations.with_lock_pause(config.unlock_after_end() + config.lock_interval);

@@ -56,7 +56,8 @@ pub struct Parts {
 /// Every service of this configuration.
 #[must_use]
 pub fn all(config: &Config, parts: Parts) -> Vec<Service> {
-    let (mut services, synced) = intake::services(&parts.client, &parts.context, &parts.routes);
+    let (mut services, synced) =
+        intake::services(&parts.client, &parts.context, &parts.routes, &config.watched());
     let (context, routes) = (parts.context, parts.routes);
     services.push(terms(&context, &routes, &synced));
     services.push(scripts(&context, parts.scripts, &synced));

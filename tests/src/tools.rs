@@ -16,6 +16,12 @@ pub const KUBERNETES: &str = "v1.34.4";
 /// Version of restic, and of its image.
 pub const RESTIC: &str = "0.18.1";
 
+/// Helm compares the version of Kubernetes that a chart asks for with that of the libraries it was built with, unless it is
+/// told another.
+const HELM_FLAGS: &str = "-s -w -X helm.sh/helm/v3/internal/version.version=v3.22.0 \
+    -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34 \
+    -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34";
+
 /// Names under which the one Kubernetes binary is called.
 const COMPONENTS: &[&str] = &[
     "etcd",
@@ -116,6 +122,21 @@ impl Workspace {
             }
         }
         Ok(())
+    }
+
+    /// Builds Helm and the runner of its unit tests, which only the charts' tests need.
+    ///
+    /// # Errors
+    /// When they cannot be built.
+    pub fn build_chart_tools(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(self.bin())?;
+        let time = "about 3 minutes the first time";
+        self.build_tool("helm", "helm", "helm.sh/helm/v3/cmd/helm", HELM_FLAGS, time)?;
+        let (name, package) = (
+            "helm-unittest",
+            "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+        );
+        self.build_tool(name, name, package, "-s -w", "about 1 minute the first time")
     }
 
     /// Builds the emulator of Google's storage, which only its own tests need.

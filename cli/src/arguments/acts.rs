@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::{Format, List, duration};
+use crate::completion;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -155,7 +156,7 @@ pub enum OperationsCommand {
 #[derive(Debug, Args)]
 pub struct Targets {
     /// CLUSTER/NAMESPACE/NAME, as `fleet backups -o name` prints backups.
-    #[arg(required = true)]
+    #[arg(required = true, add = completion::objects())]
     pub targets: Vec<String>,
     #[command(flatten)]
     pub wait: Wait,
@@ -175,6 +176,7 @@ pub struct Wait {
 #[derive(Debug, Args)]
 pub struct Restore {
     /// Backup whose snapshot it is: CLUSTER/NAMESPACE/NAME.
+    #[arg(add = completion::backups())]
     pub backup: String,
     /// Id of the snapshot, or latest.
     #[arg(long, default_value = "latest")]

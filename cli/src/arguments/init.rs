@@ -31,9 +31,6 @@ pub struct Init {
     /// when the hub is there, to log in.
     #[arg(long)]
     pub print: bool,
-    /// Context of kubectl, in place of the present one.
-    #[arg(long)]
-    pub kube_context: Option<String>,
     /// How long to wait until the hub serves.
     #[arg(long, default_value = "3m", value_parser = duration)]
     pub wait: Duration,

@@ -1,6 +1,5 @@
 //! `fleet hub init`: a hub from nothing, with the kubectl of the person who runs it, up to the first login.
 
-pub mod kubectl;
 mod manifests;
 
 use std::collections::BTreeMap;
@@ -8,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use proto::v1::{BindRequest, InviteRequest, LoginRequest, Scope};
 
-use self::kubectl::Kubectl;
 use self::manifests::{SETTINGS, SYSTEM};
-use crate::arguments::{HubArguments, Init};
+use crate::arguments::{HubArguments, Init, KubeArguments};
 use crate::authorities;
 use crate::client::Client;
 use crate::connection::{Connection, Proof, read};
 use crate::contexts::{self, Context};
 use crate::failure::Failure;
+use crate::kubectl::Kubectl;
 use crate::output::{note, print};
 use crate::text::rfc3339;
 
@@ -26,7 +25,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 const DEPLOYMENT: &str = "deployment/fleet-hub";
 
 /// Makes a hub, or prints what it is made of.
-pub async fn init(arguments: &HubArguments, init: &Init) -> Result<u8, Failure> {
+pub async fn init(arguments: &HubArguments, kube: &KubeArguments, init: &Init) -> Result<u8, Failure> {
     let authority = init.authority.as_deref().map(read).transpose()?;
     let authority = authority.map(|pem| String::from_utf8_lossy(&pem).into_owned());
     if init.print {
@@ -37,7 +36,7 @@ pub async fn init(arguments: &HubArguments, init: &Init) -> Result<u8, Failure> 
     // Before anything is made.
     let path = contexts::path()?;
     contexts::load(&path)?;
-    let kubectl = Kubectl::new(init.kube_context.as_deref());
+    let kubectl = Kubectl::new(kube);
     apply(&kubectl, init, authority.as_deref()).await?;
     note("waiting until the hub serves");
     let wait = format!("--timeout={}s", init.wait.as_secs().max(1));
@@ -68,6 +67,18 @@ async fn apply(kubectl: &Kubectl, init: &Init, authority: Option<&str>) -> Resul
     let runs = kubectl
         .run(&[&get[..], &["deployment", "fleet-hub"]].concat())
         .await?;
+    if let Some(release) = release(&runs) {
+        if !init.set.is_empty() || init.image.is_some() || authority.is_some() {
+            return Err(Failure::Usage(format!(
+                "the hub is release {release} of Helm, which would take --set, --image and --authority back; give them to \
+                 helm upgrade {release} as settings, image and authority.secret"
+            )));
+        }
+        note(&format!(
+            "the hub is release {release} of Helm: nothing is applied"
+        ));
+        return Ok(());
+    }
     let settings = manifests::settings(init, &present);
     let objects = manifests::all(init, &settings, authority);
     note("applying the manifests of the hub");
@@ -78,6 +89,18 @@ async fn apply(kubectl: &Kubectl, init: &Init, authority: Option<&str>) -> Resul
             .await?;
     }
     Ok(())
+}
+
+/// Name of the release of Helm that a Deployment belongs to, JSON.
+fn release(deployment: &str) -> Option<String> {
+    let deployment: serde_json::Value = serde_json::from_str(deployment).ok()?;
+    let metadata = deployment.get("metadata")?;
+    let text = |part: &str, name: &str| metadata.get(part)?.get(name)?.as_str();
+    (text("labels", "app.kubernetes.io/managed-by")? == "Helm").then(|| {
+        text("annotations", "meta.helm.sh/release-name")
+            .unwrap_or("fleet-hub")
+            .to_owned()
+    })
 }
 
 /// The data of a ConfigMap, JSON; nothing for one that is not there.
@@ -200,6 +223,19 @@ async fn make_admin(client: &mut Client, name: &str) -> Result<(), Failure> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hub_of_helm_is_told_from_one_of_our_own() {
+        let deployment = |managed: &str| {
+            format!(
+                r#"{{"metadata":{{"labels":{{"app.kubernetes.io/managed-by":"{managed}"}},"annotations":{{"meta.helm.sh/release-name":"hub"}}}}}}"#
+            )
+        };
+        assert_eq!(release(&deployment("Helm")).as_deref(), Some("hub"));
+        assert_eq!(release(&deployment("other")), None);
+        assert_eq!(release(""), None);
+        assert_eq!(release(r#"{"metadata":{}}"#), None);
+    }
 
     #[test]
     fn settings_that_cannot_be_read_are_not_taken_for_none() {

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use self::file::{API, RESTIC};
 use self::verify::Opened;
-use crate::arguments::{Kit, KitCommand, KitMake};
+use crate::arguments::{Kit, KitCommand, KitMake, KubeArguments};
 use crate::failure::{Failure, code};
 use crate::migrate::cluster::Cluster;
 use crate::migrate::plan::{at, text};
@@ -24,15 +24,15 @@ use crate::run::yaml;
 const REPOSITORIES: &str = "resticrepositories.backup.resticbackup.io";
 
 /// Makes a kit, or verifies one.
-pub async fn kit(kit: &Kit) -> Result<u8, Failure> {
+pub async fn kit(kube: &KubeArguments, kit: &Kit) -> Result<u8, Failure> {
     match &kit.command {
         Some(KitCommand::Verify { file }) => verify(file).await,
-        None => make(&kit.make).await,
+        None => make(kube, &kit.make).await,
     }
 }
 
-async fn make(make: &KitMake) -> Result<u8, Failure> {
-    let cluster = Cluster::new(&make.at);
+async fn make(kube: &KubeArguments, make: &KitMake) -> Result<u8, Failure> {
+    let cluster = Cluster::new(kube, make.namespace.as_deref());
     let mut resources = cluster.needed(REPOSITORIES).await?;
     if let Some(name) = &make.repository {
         resources.retain(|resource| at(resource).1 == name);

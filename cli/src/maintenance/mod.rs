@@ -28,7 +28,8 @@ pub fn print(
         Format::Json => output::line(&format!("{document:#}")),
         Format::Yaml => output::print(&yaml(document)),
         Format::Name => names.for_each(|name| output::line(&name)),
-        Format::Table | Format::Wide => output::print(&text()),
+        Format::Table => output::table(&text(), false),
+        Format::Wide => output::table(&text(), true),
     }
 }
 

@@ -30,31 +30,31 @@ use serde_json::Value;
 use self::cluster::Cluster;
 use self::plan::Plan;
 use self::secret::Secrets;
-use crate::arguments::{Cron, Finish, MigrateCommand, MoveIn, Tool, Where};
+use crate::arguments::{Cron, Finish, KubeArguments, MigrateCommand, MoveIn, Tool};
 use crate::failure::{Failure, code};
 use crate::output::{note, print};
 
 /// Carries a command out.
-pub async fn migrate(command: &MigrateCommand) -> Result<u8, Failure> {
+pub async fn migrate(kube: &KubeArguments, command: &MigrateCommand) -> Result<u8, Failure> {
     match command {
-        MigrateCommand::Original(from) => run(from, Tool::Original).await,
-        MigrateCommand::K8up(from) => run(from, Tool::K8up).await,
-        MigrateCommand::Volsync(from) => run(from, Tool::Volsync).await,
-        MigrateCommand::Velero(from) => run(from, Tool::Velero).await,
-        MigrateCommand::Cron(cron) if cron.env_file.is_some() => of_file(cron).await,
-        MigrateCommand::Cron(cron) => run(&cron.from, Tool::Cron).await,
-        MigrateCommand::Finish(finish) => end(finish).await,
+        MigrateCommand::Original(from) => run(kube, from, Tool::Original).await,
+        MigrateCommand::K8up(from) => run(kube, from, Tool::K8up).await,
+        MigrateCommand::Volsync(from) => run(kube, from, Tool::Volsync).await,
+        MigrateCommand::Velero(from) => run(kube, from, Tool::Velero).await,
+        MigrateCommand::Cron(cron) if cron.env_file.is_some() => of_file(kube, cron).await,
+        MigrateCommand::Cron(cron) => run(kube, &cron.from, Tool::Cron).await,
+        MigrateCommand::Finish(finish) => end(kube, finish).await,
     }
 }
 
-async fn run(from: &MoveIn, tool: Tool) -> Result<u8, Failure> {
-    let cluster = Cluster::new(&from.at);
-    let (plan, secrets) = read(&cluster, tool, from.running, &from.at).await?;
+async fn run(kube: &KubeArguments, from: &MoveIn, tool: Tool) -> Result<u8, Failure> {
+    let cluster = Cluster::new(kube, from.namespace.as_deref());
+    let (plan, secrets) = read(&cluster, tool, from).await?;
     carry_out(&cluster, &plan, &secrets, from.apply).await
 }
 
 /// Reads what the tool has, and plans.
-async fn read(cluster: &Cluster, tool: Tool, running: bool, at: &Where) -> Result<(Plan, Secrets), Failure> {
+async fn read(cluster: &Cluster, tool: Tool, from: &MoveIn) -> Result<(Plan, Secrets), Failure> {
     Ok(match tool {
         Tool::Original => {
             let [repositories, backups, restores, policies] = original::RESOURCES;
@@ -74,30 +74,30 @@ async fn read(cluster: &Cluster, tool: Tool, running: bool, at: &Where) -> Resul
                 snapshots: cluster.optional("snapshots.k8up.io").await?,
                 pre_backup_pods: cluster.optional("prebackuppods.k8up.io").await?,
             };
-            let plan = k8up::plan(&found, running);
+            let plan = k8up::plan(&found, from.running);
             let secrets = cluster.secrets(sources(&plan)).await?;
             (plan, secrets)
         }
         Tool::Volsync => {
             let found = cluster.needed(volsync::RESOURCE).await?;
             let secrets = cluster.secrets(volsync::secrets(&found)).await?;
-            (volsync::plan(&found, &secrets, running), secrets)
+            (volsync::plan(&found, &secrets, from.running), secrets)
         }
         Tool::Velero => {
-            let found = of_velero(cluster, at).await?;
+            let found = of_velero(cluster, from.namespace.as_deref()).await?;
             let secrets = cluster.secrets(velero::secrets(&found)).await?;
-            (velero::plan(&found, running), secrets)
+            (velero::plan(&found, from.running), secrets)
         }
         Tool::Cron => {
             let found = cluster.needed(cron::RESOURCE).await?;
             let secrets = cluster.secrets(cron::secrets(&found)).await?;
-            (cron::plan(&found, &secrets, running), secrets)
+            (cron::plan(&found, &secrets, from.running), secrets)
         }
     })
 }
 
 /// Velero's resources are all in its own namespace: a namespace that was chosen is that of the workload.
-async fn of_velero(cluster: &Cluster, at: &Where) -> Result<velero::Found, Failure> {
+async fn of_velero(cluster: &Cluster, namespace: Option<&str>) -> Result<velero::Found, Failure> {
     let missing = || {
         Failure::Usage(format!(
             "the cluster has no {}: is this the right context of kubectl?",
@@ -106,7 +106,7 @@ async fn of_velero(cluster: &Cluster, at: &Where) -> Result<velero::Found, Failu
     };
     let all = |resource: &'static str| cluster.list_in(resource, None);
     let mut repositories = all(velero::RESOURCE).await?.ok_or_else(missing)?;
-    if let Some(namespace) = &at.namespace {
+    if let Some(namespace) = namespace {
         repositories.retain(|one| plan::text(one, "/spec/volumeNamespace") == namespace);
     }
     Ok(velero::Found {
@@ -132,9 +132,8 @@ fn sources(plan: &Plan) -> Vec<(String, String)> {
     all.filter(|(_, name)| !name.is_empty()).collect()
 }
 
-async fn of_file(cron: &Cron) -> Result<u8, Failure> {
-    let (Some(file), Some(namespace), Some(name)) = (&cron.env_file, &cron.from.at.namespace, &cron.name)
-    else {
+async fn of_file(kube: &KubeArguments, cron: &Cron) -> Result<u8, Failure> {
+    let (Some(file), Some(namespace), Some(name)) = (&cron.env_file, &cron.from.namespace, &cron.name) else {
         return Err(Failure::Usage(
             "write --name and --namespace beside --env-file".to_owned(),
         ));
@@ -146,7 +145,7 @@ async fn of_file(cron: &Cron) -> Result<u8, Failure> {
     let plan = cron::of_file(&content, namespace, name);
     let plan = plan.map_err(|why| Failure::Usage(format!("{}: {why}", file.display())))?;
     carry_out(
-        &Cluster::new(&cron.from.at),
+        &Cluster::new(kube, Some(namespace)),
         &plan,
         &Secrets::new(),
         cron.from.apply,
@@ -231,9 +230,9 @@ async fn seen(cluster: &Cluster, tool: Tool, namespace: Option<&str>) -> Result<
 }
 
 /// Changes the tools over.
-async fn end(finish: &Finish) -> Result<u8, Failure> {
-    let (cluster, tool) = (Cluster::new(&finish.at), finish.tool);
-    let seen = seen(&cluster, tool, finish.at.namespace.as_deref()).await?;
+async fn end(kube: &KubeArguments, finish: &Finish) -> Result<u8, Failure> {
+    let (cluster, tool) = (Cluster::new(kube, finish.namespace.as_deref()), finish.tool);
+    let seen = seen(&cluster, tool, finish.namespace.as_deref()).await?;
     let name = tool.as_str();
     if seen.backups.is_empty() && seen.policies.is_empty() && seen.repositories.is_empty() {
         return Err(Failure::Usage(format!(

@@ -20,7 +20,7 @@ use crate::arguments::{
 };
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{line, note, print};
+use crate::output::{self, line, note, print};
 use crate::run::yaml;
 
 /// A resource of a cluster.
@@ -286,11 +286,8 @@ async fn list(client: &Client, asked: &OperationList) -> Result<u8, Failure> {
             note("no operation matches; `fleet backups run` begins one");
         }
         format @ (Format::Table | Format::Wide) => {
-            print(&show::table(
-                &answer.operations,
-                format == Format::Wide,
-                Timestamp::now(),
-            ));
+            let wide = format == Format::Wide;
+            output::table(&show::table(&answer.operations, wide, Timestamp::now()), wide);
         }
     }
     if !answer.next_page.is_empty() {

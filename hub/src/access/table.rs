@@ -119,6 +119,8 @@ pub const RULES: &[Rule] = &[
     verb("/fleet.v1.FleetView/Get", Verb::See, Reach::Seen),
     verb("/fleet.v1.FleetView/Activity", Verb::See, Reach::Seen),
     verb("/fleet.v1.FleetView/Health", Verb::See, Reach::Seen),
+    verb("/fleet.v1.FleetView/Coverage", Verb::See, Reach::Seen),
+    verb("/fleet.v1.FleetView/Storage", Verb::See, Reach::Seen),
     verb("/fleet.v1.FleetView/Watch", Verb::See, Reach::Seen),
     verb("/fleet.v1.FleetView/Status", Verb::See, Reach::Seen),
     verb("/fleet.v1.FleetView/Locks", Verb::See, Reach::Seen),

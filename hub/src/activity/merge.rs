@@ -23,13 +23,13 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// As clients pass it back.
+    /// As it is sealed.
     pub fn text(&self) -> String {
-        serde_json::to_vec(self).map(hex::encode).unwrap_or_default()
+        serde_json::to_string(self).unwrap_or_default()
     }
 
     pub fn parse(text: &str) -> Option<Cursor> {
-        serde_json::from_slice(&hex::decode(text).ok()?).ok()
+        serde_json::from_str(text).ok()
     }
 }
 
@@ -61,14 +61,22 @@ pub struct Found {
     pub looked: Option<Place>,
 }
 
-/// The newest of all, and where the next page begins, if there is one.
+impl Found {
+    /// Whether the next one is not known: it may be newer than those of other sources.
+    fn is_open(&self) -> bool {
+        self.items.is_empty() && self.more
+    }
+}
+
+/// The newest of all, and where the next page begins, if there is one. A page may be short, even empty, and not the last: so
+/// much is looked through for each, and the next one goes on from there.
 pub fn merged(
     mut sources: Vec<Found>,
     mut cursor: Cursor,
     limit: usize,
 ) -> (Vec<ActivityEntry>, Option<Cursor>) {
     let mut entries = Vec::new();
-    while entries.len() < limit {
+    while entries.len() < limit && !sources.iter().any(Found::is_open) {
         let newest = sources.iter_mut().filter(|found| !found.items.is_empty());
         let newest = newest.max_by_key(|found| found.items.front().map(|item| item.at));
         let Some(item) = newest.and_then(|found| found.items.pop_front()) else {
@@ -170,7 +178,25 @@ mod tests {
             looked: Some(Place::Decision(7)),
             ..Found::default()
         };
-        let (entries, next) = merged(vec![hidden], Cursor::default(), 5);
+        let (entries, next) = merged(vec![hidden.clone()], Cursor::default(), 5);
         assert_eq!((entries.len(), next.unwrap().decision), (0, Some(7)));
+        // What comes next of it may be newer than all runs: they wait for it.
+        let (entries, next) = merged(vec![hidden, runs(&[6, 5])], Cursor::default(), 5);
+        let next = next.unwrap();
+        assert_eq!((entries.len(), next.decision, next.run), (0, Some(7), None));
+    }
+
+    #[test]
+    fn a_source_that_runs_dry_in_the_middle_holds_the_others_up() {
+        let open = Found {
+            more: true,
+            looked: Some(Place::Decision(40)),
+            ..decisions(&[90])
+        };
+        let (entries, next) = merged(vec![open, runs(&[95, 80])], Cursor::default(), 5);
+        let whats: Vec<String> = entries.into_iter().map(|entry| entry.what).collect();
+        let next = next.unwrap();
+        assert_eq!(whats, ["r95", "d90"]);
+        assert_eq!((next.decision, next.run), (Some(40), Some((95, 0))));
     }
 }

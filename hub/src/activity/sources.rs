@@ -5,7 +5,7 @@ use proto::v1::{ActivityEntry, ActivityKind, ActivityResult, BackupResult, Opera
 use tonic::Status;
 
 use super::merge::{Cursor, Found, Item, Place};
-use super::{About, Asked};
+use super::{About, Asked, Kind};
 use crate::Millis;
 use crate::access::{Person, Sight};
 use crate::audit;
@@ -25,7 +25,7 @@ const COMMANDED: [&str; 1] = ["command"];
 pub(super) async fn runs(hub: &Hub, sight: &Sight, asked: &Asked, cursor: &Cursor) -> Result<Found, Status> {
     let of = match (&asked.about, asked.clusters.first()) {
         (About::Everything, _) => None,
-        (About::Resource(name), Some(cluster)) => {
+        (About::Resource(Kind::Backup, name), Some(cluster)) => {
             let (namespace, name) = name.split_once('/').unwrap_or_default();
             Some((cluster.clone(), namespace.to_owned(), name.to_owned()))
         }
@@ -96,7 +96,7 @@ pub(super) fn restores(hub: &Hub, sight: &Sight, asked: &Asked, cursor: &Cursor)
     let seen = Seen::new(&inventory, sight);
     let named = |held: &Held| match &asked.about {
         About::Everything => true,
-        About::Resource(name) => *name == format!("{}/{}", held.object.namespace, held.object.name),
+        About::Resource(kind, name) => *kind == Kind::Restore && *name == *held.local_name(),
         About::Repository(id) => held.restore().is_some_and(|restore| restore.restic_id == *id),
     };
     let all = inventory.index().restores();
@@ -106,8 +106,8 @@ pub(super) fn restores(hub: &Hub, sight: &Sight, asked: &Asked, cursor: &Cursor)
     let mut items: Vec<Item> = all
         .filter_map(|held| {
             let restore = held.restore()?;
-            let began = restore.started.as_ref().or(held.object.created.as_ref())?;
-            let at = to_unix_millis(began);
+            let began = restore.started.as_ref().map(to_unix_millis);
+            let at = began.or_else(|| held.created())?;
             let place = (at, held.place.to_string());
             let older = cursor.restore.as_ref().is_none_or(|before| place < *before);
             (older && at >= asked.since).then(|| item_of_restore(&inventory, held, restore, at))
@@ -144,7 +144,7 @@ fn item_of_restore(inventory: &Inventory, held: &Held, restore: &RestoreState, a
             began: restore.started,
             ended: restore.finished,
             cluster: held.cluster.to_string(),
-            subject: format!("{}/{}", held.object.namespace, held.object.name),
+            subject: held.local_name().to_owned(),
             what: "restore".to_owned(),
             result: result.into(),
             text,
@@ -182,17 +182,18 @@ pub(super) async fn maintenance(
         since: asked.since,
         limit: PAGE,
     };
-    let runs = audit::runs(hub, query, asked.limit, person).await?;
     let taken = |run: &StoredAudit| {
         let named = match &asked.about {
-            About::Resource(name) => run.subject.ends_with(&format!(" {name}")),
+            About::Resource(Kind::Policy, name) => run.subject == format!("retention {name}"),
+            About::Resource(..) => false,
             _ => true,
         };
         named && (!several || asked.clusters.contains(&run.cluster))
     };
-    let last = runs.items.back();
-    let looked = last.map(|run| Place::Grant(run.granted, run.restic_id.clone(), run.token));
-    let items = runs.items.into_iter().filter(taken);
+    let runs = audit::runs(hub, query, asked.limit, person, taken).await?;
+    let (granted, id, token) = runs.end;
+    let looked = Some(Place::Grant(granted, id, token));
+    let items = runs.items.into_iter();
     Ok(Found {
         items: items.map(|run| item_of_grant(hub, person, run)).collect(),
         more: runs.more,
@@ -253,7 +254,7 @@ pub(super) async fn operations(
         let names = [record.restic_id.as_str(), record.repository.as_str()];
         let named = match &asked.about {
             About::Everything => true,
-            About::Resource(name) => record.subject == *name,
+            About::Resource(kind, name) => commanded(&record.what) == Some(*kind) && record.subject == *name,
             About::Repository(id) => record.restic_id == *id,
         };
         named && record.created >= asked.since && sight.takes(&record.cluster, record.namespace(), &names)
@@ -277,6 +278,15 @@ pub(super) async fn operations(
         }
     }
     Ok(found)
+}
+
+/// Kind of the resource that a command is about.
+fn commanded(what: &str) -> Option<Kind> {
+    match what.rsplit(' ').next() {
+        Some("backup" | "restore") => Some(Kind::Backup),
+        Some("retention") => Some(Kind::Policy),
+        _ => None,
+    }
 }
 
 fn item_of_operation(record: Record) -> Item {
@@ -315,7 +325,7 @@ pub(super) async fn decisions(
     cursor: &Cursor,
 ) -> Result<Found, Status> {
     // A decision names a resource in words only.
-    if !asked.takes(ActivityKind::Decision) || matches!(asked.about, About::Resource(_)) {
+    if !asked.takes(ActivityKind::Decision) || matches!(asked.about, About::Resource(..)) {
         return Ok(Found::default());
     }
     let (cluster, several) = match asked.clusters.as_slice() {
@@ -334,22 +344,16 @@ pub(super) async fn decisions(
         ..DecisionQuery::default()
     };
     let before = cursor.decision.unwrap_or(u64::MAX);
-    let entries = audit::decisions(hub, query, before, asked.limit, person).await?;
-    let looked = entries.items.back().map(|entry| Place::Decision(entry.id));
     let taken = |entry: &Entry| {
         let decision = &entry.decision;
         let commanded = COMMANDED.contains(&decision.what.as_str());
         !commanded && (!several || asked.clusters.contains(&decision.cluster))
     };
+    let entries = audit::decisions(hub, query, before, asked.limit, person, taken).await?;
     Ok(Found {
-        items: entries
-            .items
-            .into_iter()
-            .filter(taken)
-            .map(item_of_decision)
-            .collect(),
+        items: entries.items.into_iter().map(item_of_decision).collect(),
         more: entries.more,
-        looked,
+        looked: Some(Place::Decision(entries.end)),
     })
 }
 

@@ -47,11 +47,16 @@ pub fn appoint(
         return best(None);
     };
     let bound = candidates.iter().any(|c| c.cluster == standing.cluster);
-    let missed = now.saturating_sub(standing.heard) >= interval.saturating_mul(MISSED);
-    if bound && !missed {
+    if bound && !has_missed(standing, interval, now) {
         return None;
     }
     best(Some(&standing.cluster))
+}
+
+/// Whether a collector has missed so many readings that it is replaced.
+#[must_use]
+pub fn has_missed(standing: &Standing, interval: Millis, now: Millis) -> bool {
+    now.saturating_sub(standing.heard) >= interval.saturating_mul(MISSED)
 }
 
 /// When a collector was heard whose figures are from `at` of the wall clock, for a hub that has just begun. One more reading
@@ -62,8 +67,9 @@ pub fn heard(now: Moment, interval: Millis, at: Millis) -> Millis {
     now.steady - age.min(interval.saturating_mul(MISSED - 1))
 }
 
-/// Rendezvous hash: of the same clusters every hub chooses the same one, and repositories are spread over them.
-fn rank(restic_id: &str, cluster: &str) -> [u8; 32] {
+/// Rendezvous hash: of the same clusters every hub chooses the same one, and repositories are spread over them. The highest
+/// one is chosen.
+pub(crate) fn rank(restic_id: &str, cluster: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(restic_id.as_bytes());
     hash.update([0]);

@@ -27,8 +27,7 @@ pub async fn history(
     request: &HistoryRequest,
 ) -> Result<HistoryResponse, Status> {
     let sight = person.sight(Verb::See);
-    let found = hub.read(|inventory| one(Seen::new(inventory, &sight), &request.repository));
-    let (id, name, whole) = found?;
+    let (id, name, whole) = one(Seen::new(&hub.snapshot(), &sight), &request.repository)?;
     // Its figures are those of every cluster.
     if !whole {
         return Err(out_of_scope(person, Verb::See, "all of the repository"));

@@ -1,24 +1,24 @@
 //! One cluster collects the figures of each repository. [`decide`] chooses it (pure), this owns the choice in one task:
-//! keeps it before it is told, tells each cluster who collects, and takes reports of the present one alone.
+//! keeps it before it is told, tells each cluster who collects ([`look`]), and takes reports of the present one alone.
 
 pub mod decide;
 pub mod history;
+mod look;
 mod reported;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::time::from_unix_millis;
-use proto::v1::hub_message::Body;
-use proto::v1::{CollectorAssignment, CollectorReport, HubMessage};
+use proto::v1::CollectorReport;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
-use self::decide::{Candidate, Standing, appoint, heard};
-use self::reported::{Reported, reported};
+use self::decide::{Standing, heard};
+use self::reported::Reported;
 use crate::hub::Hub;
 use crate::inventory::figures::Latest;
 use crate::outbound::Outgoing;
@@ -98,6 +98,14 @@ pub struct Appointer {
     /// Time between two readings as the collector names it.
     intervals: HashMap<Arc<str>, Millis>,
     sessions: HashMap<Arc<str>, Session>,
+    /// Repositories as they were reported when they were looked at last.
+    reported: BTreeMap<Arc<str>, Reported>,
+    /// Revision of the last look.
+    looked: Option<u64>,
+    /// Repositories to look at again: what is reported of them has changed, or not all were told.
+    open: BTreeSet<Arc<str>>,
+    /// Clusters that have connected, or are gone.
+    moved: BTreeSet<Arc<str>>,
 }
 
 impl Appointer {
@@ -143,6 +151,10 @@ impl Appointer {
             standing,
             intervals,
             sessions: HashMap::new(),
+            reported: BTreeMap::new(),
+            looked: None,
+            open: BTreeSet::new(),
+            moved: BTreeSet::new(),
         })
     }
 
@@ -197,6 +209,7 @@ impl Appointer {
                         collects,
                         told: HashMap::new(),
                     };
+                    self.moved.insert(cluster.clone());
                     self.sessions.insert(cluster, present);
                 }
                 Ok(())
@@ -204,6 +217,7 @@ impl Appointer {
             Command::Detach { cluster, session } => {
                 if self.is_present(&cluster, session) {
                     self.sessions.remove(&cluster);
+                    self.moved.insert(cluster);
                 }
                 Ok(())
             }
@@ -244,6 +258,7 @@ impl Appointer {
             // It is told again who collects.
             if let Some(session) = self.sessions.get_mut(cluster) {
                 session.told.remove(&id);
+                self.open.insert(id);
             }
             return Ok(());
         };
@@ -278,92 +293,6 @@ impl Appointer {
         if let Some(suspect) = lacking {
             let command = lock::Command::Suspect(id.clone(), suspect);
             self.hub.locks.tell(command).await;
-        }
-    }
-
-    /// Appoints where it is due, and tells clusters what has changed.
-    async fn look(&mut self, prune: bool) -> Result<(), StoreError> {
-        let collects = |cluster: &Arc<str>| self.sessions.get(cluster).is_some_and(|s| s.collects);
-        let reported = reported(&self.hub.snapshot(), collects);
-        let now = Moment::now().steady;
-        for (id, of) in &reported {
-            let interval = self.interval(id, of);
-            let chosen = appoint(id, self.standing.get(id), &of.candidates, interval, now);
-            let Some(cluster) = chosen else { continue };
-            // Durable before it is told: of two epochs that are equal neither would be the later one.
-            let epoch = self.store.appoint(id, &cluster).await?;
-            info!(repository = %id, %cluster, epoch, "collects the figures of the repository");
-            self.hub
-                .change(|inventory| inventory.appointed(id, &cluster, epoch));
-            let standing = Standing {
-                cluster,
-                epoch,
-                heard: now,
-            };
-            self.standing.insert(id.clone(), standing);
-        }
-        for (id, of) in &reported {
-            self.tell(id, of);
-        }
-        if prune {
-            self.store.prune_points(Moment::now().wall).await?;
-        }
-        Ok(())
-    }
-
-    fn interval(&self, id: &Arc<str>, of: &Reported) -> Millis {
-        let named = self.intervals.get(id).copied();
-        let interval = named.or(of.interval).unwrap_or(HOUR);
-        interval.clamp(INTERVALS.0, INTERVALS.1)
-    }
-
-    /// Sends every cluster that reports a repository who collects it, when that has changed.
-    fn tell(&mut self, id: &Arc<str>, of: &Reported) {
-        for cluster in &of.others {
-            self.send(cluster, id, (String::new(), 0, None));
-        }
-        // Where none is appointed yet, nobody can be told.
-        let Some(Standing { cluster, epoch, .. }) = self.standing.get(id) else {
-            return;
-        };
-        let (collector, epoch) = (cluster.to_string(), *epoch);
-        for Candidate { cluster, .. } in &of.candidates {
-            let latest = of.latest.filter(|_| **cluster != *collector);
-            self.send(cluster, id, (collector.clone(), epoch, latest));
-        }
-    }
-
-    fn send(&mut self, cluster: &Arc<str>, id: &Arc<str>, told: Told) {
-        let Some(session) = self.sessions.get_mut(cluster).filter(|s| s.collects) else {
-            return;
-        };
-        // The rest is sent with the next look.
-        if session.told.get(id) == Some(&told) || !session.outgoing.has_room() {
-            return;
-        }
-        let statistics = told.2.and_then(|_| {
-            self.hub.read(|inventory| {
-                let latest = inventory.collected(id)?.latest.as_ref()?;
-                latest.report.statistics.clone()
-            })
-        });
-        let assignment = CollectorAssignment {
-            restic_id: id.to_string(),
-            cluster: told.0.clone(),
-            epoch: told.1,
-            statistics,
-        };
-        let message = HubMessage {
-            body: Some(Body::CollectorAssignment(assignment)),
-        };
-        // A spoke that does not read its stream is let go, and is told again when it is back.
-        if session.outgoing.send(message).is_ok() {
-            session.told.insert(id.clone(), told);
-            self.hub
-                .metrics
-                .messages
-                .with_label_values(&["out", "collector"])
-                .inc();
         }
     }
 }

@@ -43,6 +43,11 @@ pub fn about(body: &CommandBody) -> Option<About<'_>> {
         What::RunBackup(run) => ("run backup", Kind::Backup, run.backup.as_ref()),
         What::RunRetention(run) => ("run retention", Kind::Policy, run.policy.as_ref()),
         What::PreviewRetention(run) => ("preview retention", Kind::Policy, run.policy.as_ref()),
+        What::RetainRepository(run) => (
+            "run retention for another cluster",
+            Kind::Repository,
+            run.repository.as_ref(),
+        ),
         What::RunCheck(run) => ("run check", Kind::Repository, run.repository.as_ref()),
         What::Unlock(unlock) => ("unlock", Kind::Repository, unlock.repository.as_ref()),
         What::CreateRestore(restore) => ("create restore", Kind::Backup, restore.backup.as_ref()),
@@ -78,8 +83,7 @@ pub fn find<'a>(inventory: &'a Inventory, cluster: &str, about: &About<'_>) -> O
             Kind::Policy => held.policy().is_some(),
             Kind::Repository => held.repository().is_some(),
         };
-        let object = &held.object;
-        kind && object.namespace == about.name.namespace && object.name == about.name.name
+        kind && held.namespace() == about.name.namespace && held.name() == about.name.name
     };
     let member = inventory.member(cluster)?;
     member.objects.values().map(|held| &**held).find(is)

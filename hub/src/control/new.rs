@@ -2,10 +2,10 @@
 
 use prost::Message as _;
 use proto::v1::{CommandBody, CommandOptions};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::Status;
 
 use crate::access::{self, Person, Verb};
+use crate::authority;
 use crate::commands::{self, About, Record};
 use crate::hub::Hub;
 use crate::seen::repository_of;
@@ -131,8 +131,6 @@ pub(super) fn within_backup(person: &Person, verb: Verb, body: &CommandBody) -> 
 }
 
 fn random() -> Result<u32, Status> {
-    let mut bytes = [0; 4];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| Status::internal("no random numbers"))?;
+    let bytes = authority::random().map_err(|error| Status::internal(error.to_string()))?;
     Ok(u32::from_be_bytes(bytes))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use proto::v1::object_state::Body;
-use proto::v1::{ObjectState, RepositoryState};
+use proto::v1::{Collection, ObjectState, RepositoryState};
 
 use super::*;
 use crate::Moment;
@@ -49,6 +49,7 @@ fn report(inventory: &mut Inventory, cluster: &str, store: &str, body: Repositor
         incarnation: "one".to_owned(),
         digest: Vec::new(),
         objects: 0,
+        retains: false,
     };
     inventory.attach(&name, 1, introduction, Moment::from(1)).unwrap();
     let object = ObjectState {
@@ -113,8 +114,14 @@ fn what_lies_in_the_place_of_another_repository_concerns_every_store_of_its_id()
         changed_id: ID.to_owned(),
         ..at("x")
     };
+    let before = inventory.revision();
     report(&mut inventory, "c", OTHER, other);
+    let touched = inventory
+        .changes()
+        .since(before, Collection::Repositories)
+        .unwrap();
     for key in [ID, &second(), OTHER] {
         assert!(inventory.changed_of(key).is_some(), "{key}");
+        assert!(touched.contains(key), "{key}: its row says so too");
     }
 }

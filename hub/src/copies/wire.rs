@@ -29,6 +29,7 @@ pub fn incoming(body: &mut spoke_message::Body, cluster: &str, places: &Places) 
         | Body::TrustStored(_)
         | Body::CertificateStored(_)
         | Body::CommandReport(_)
+        | Body::ClaimsReport(_)
         | Body::BrowsePart(_) => return,
     };
     if is_id(id) {

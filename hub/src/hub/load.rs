@@ -3,12 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio_stream::wrappers::ReceiverStream;
 use tracing::info;
 
 use super::Hub;
 use crate::Moment;
 use crate::inventory::{Held, Inventory, Limits};
 use crate::store::{Kept, StoredCluster, StoredObject};
+
+/// Clusters that are read and wait to be decoded.
+const AHEAD: usize = 16;
 
 impl Hub {
     /// Takes back what the store has kept. The hub serves meanwhile: requests wait, and the verdict is not known.
@@ -23,18 +30,13 @@ impl Hub {
             inventory.place(places);
             inventory.bind(bindings, keys);
         });
-        let kept = self.store.load().await?;
-        info!(
-            epoch = self.epoch,
-            clusters = kept.0.len(),
-            objects = kept.1.len(),
-            "starting"
-        );
-        for (cluster, held) in tokio::task::spawn_blocking(|| decoded(kept)).await? {
-            self.change(|inventory| inventory.restore(&cluster, held));
-            // Who asks for the verdict is answered.
-            tokio::task::yield_now().await;
-        }
+        let clusters = self.store.clusters().await?;
+        info!(epoch = self.epoch, clusters = clusters.len(), "starting");
+        let (into, objects) = mpsc::channel(AHEAD);
+        let (read, restored) = tokio::join!(self.store.objects(into), self.restore(clusters, objects));
+        read?;
+        let objects = restored?;
+        info!(objects, "what the store has kept is there");
         let vanished = self.store.vanished().await?;
         self.change(|inventory| {
             inventory.restore_vanished(vanished);
@@ -44,50 +46,62 @@ impl Hub {
         });
         Ok(())
     }
+
+    /// Decodes on all cores what is read, cluster by cluster, and takes it back. How many resources there were.
+    async fn restore(
+        &self,
+        clusters: Vec<StoredCluster>,
+        objects: mpsc::Receiver<Vec<StoredObject>>,
+    ) -> Result<usize, JoinError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut clusters: HashMap<String, StoredCluster> = clusters
+            .into_iter()
+            .map(|cluster| (cluster.name.clone(), cluster))
+            .collect();
+        let mut decoded = ReceiverStream::new(objects)
+            .map(|objects| spawn_blocking(move || of_one(&objects)))
+            .buffer_unordered(cores);
+        let mut count = 0;
+        while let Some(decoded) = decoded.next().await {
+            let (name, held) = decoded?;
+            count += held.len();
+            if let Some(cluster) = clusters.remove(&*name) {
+                self.change(|inventory| inventory.restore(&cluster, held));
+            }
+            // Who asks for the verdict is answered.
+            tokio::task::yield_now().await;
+        }
+        self.change(|inventory| {
+            for cluster in clusters.values() {
+                inventory.restore(cluster, Vec::new());
+            }
+        });
+        Ok(count)
+    }
 }
 
 /// The inventory of a new start, as a store has kept it.
 #[must_use]
-pub fn restored(limits: Limits, epoch: u64, kept: Kept, now: Moment) -> Inventory {
+pub fn restored(limits: Limits, epoch: u64, (clusters, objects): Kept, now: Moment) -> Inventory {
     // Revisions of one start never meet those of another, so that a page token of before is known for what it is.
     let mut inventory = Inventory::new(limits, epoch << 32, now);
-    for (cluster, held) in decoded(kept) {
-        inventory.restore(&cluster, held);
-    }
-    inventory
-}
-
-/// What a store has kept, by cluster. Every resource is decoded, and its schedule read, on all cores.
-fn decoded((clusters, objects): Kept) -> Vec<(StoredCluster, Vec<Held>)> {
     let mut by_cluster: HashMap<String, Vec<StoredObject>> = HashMap::new();
     for object in objects {
         by_cluster.entry(object.cluster.clone()).or_default().push(object);
     }
-    let kept: Vec<(StoredCluster, Vec<StoredObject>)> = clusters
-        .into_iter()
-        .map(|cluster| {
-            let objects = by_cluster.remove(&cluster.name).unwrap_or_default();
-            (cluster, objects)
-        })
-        .collect();
-    let one = |(cluster, objects): &(StoredCluster, Vec<StoredObject>)| {
-        let name: Arc<str> = cluster.name.as_str().into();
-        let held = objects
-            .iter()
-            .map(|object| Held::restored(&name, &object.uid, &object.state, object.baseline));
-        (cluster.clone(), held.collect())
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let part = kept.len().div_ceil(cores).max(1);
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = kept
-            .chunks(part)
-            .map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>()))
-            .collect();
-        let parts = parts.into_iter().flat_map(|part| match part.join() {
-            Ok(part) => part,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        parts.collect()
-    })
+    for cluster in clusters {
+        let objects = by_cluster.remove(&cluster.name).unwrap_or_default();
+        inventory.restore(&cluster, of_one(&objects).1);
+    }
+    inventory
+}
+
+/// Resources of one cluster, with its name. Every schedule is read.
+fn of_one(objects: &[StoredObject]) -> (Arc<str>, Vec<Held>) {
+    let name: Arc<str> = objects.first().map_or("", |object| &object.cluster).into();
+    let held = objects
+        .iter()
+        .map(|object| Held::restored(&name, &object.uid, &object.state, object.baseline));
+    let held = held.collect();
+    (name, held)
 }

@@ -51,7 +51,7 @@ impl Inventory {
         for (uid, held) in held {
             let mut placed = (*held).clone();
             placed.place(&self.places);
-            if placed.object == held.object {
+            if placed.restic_id() == held.restic_id() {
                 continue;
             }
             let placed = Arc::new(placed);

@@ -48,7 +48,7 @@ impl Inventory {
         let mut lost = Vec::new();
         if whole {
             let missing = member.missing(&upserts);
-            gone = missing.iter().map(|held| held.object.uid.clone()).collect();
+            gone = missing.iter().map(|held| held.uid.to_string()).collect();
             lost = missing
                 .into_iter()
                 .filter(|held| held.policy().is_some())
@@ -81,17 +81,17 @@ impl Inventory {
         let Some(member) = self.members.get(&held.cluster) else {
             return;
         };
-        let known = member.objects.get_key_value(held.object.uid.as_str());
+        let known = member.objects.get_key_value(&*held.uid);
         let (uid, before): (Arc<str>, _) = match known {
             // The same state again: nothing happened.
             Some((_, known)) if known.hash == held.hash => return,
             Some((uid, known)) => (uid.clone(), Some(known.clone())),
-            None => (held.object.uid.as_str().into(), None),
+            None => (held.uid.clone(), None),
         };
         // A resource that was deleted and made again under its name has a new uid: one name is one row, and what a spoke
         // sends last is what it has.
         if let Some(rival) = self.index.rival(&held) {
-            self.remove(&held.cluster, &rival.object.uid);
+            self.remove(&held.cluster, &rival.uid);
         }
         self.forget(&held.cluster, &uid);
         if let Some(member) = self.member_mut(&held.cluster) {
@@ -152,8 +152,10 @@ impl Inventory {
             self.changes.touch(Collection::Repositories, &held.row);
         }
         if let Some(repository) = held.repository().filter(|r| !r.changed_id.is_empty()) {
-            let other = repository.changed_id.as_str().into();
-            self.changes.touch(Collection::Repositories, &other);
+            // Every store of that id says so.
+            for store in self.index.stores(&repository.changed_id) {
+                self.changes.touch(Collection::Repositories, store);
+            }
         }
         if let Some(policy) = held.policy() {
             self.changes.touch(Collection::Policies, &held.place);
@@ -175,7 +177,7 @@ impl Inventory {
 impl Member {
     /// What is held and not among the resources of a whole inventory.
     fn missing(&self, upserts: &[Arrived]) -> Vec<Arc<Held>> {
-        let named: HashSet<&str> = upserts.iter().map(|a| a.held.object.uid.as_str()).collect();
+        let named: HashSet<&str> = upserts.iter().map(|a| &*a.held.uid).collect();
         let missing = self.objects.iter().filter(|(uid, _)| !named.contains(&***uid));
         missing.map(|(_, held)| held.clone()).collect()
     }
@@ -190,7 +192,7 @@ impl Member {
         }
         for arrived in upserts {
             size += arrived.held.size;
-            match self.objects.get(arrived.held.object.uid.as_str()) {
+            match self.objects.get(&*arrived.held.uid) {
                 Some(held) => size -= held.size,
                 None => count += 1,
             }

@@ -93,5 +93,6 @@ impl Inventory {
 }
 
 fn writes_into(held: &Held, restic_id: &str) -> bool {
-    held.backup().is_some_and(|backup| backup.restic_id == restic_id)
+    held.backup()
+        .is_some_and(|backup| backup.restic_id() == restic_id)
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use prost::Message as _;
 use proto::digest::{ObjectHash, object_hash};
 use proto::plan::is_id;
+use proto::time::to_unix_millis;
 use proto::v1::object_state::Body;
-use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState, RestoreState};
+use proto::v1::{Condition, ObjectState, PolicyState, RepositoryState, RestoreState};
 
+use super::backup::Backup;
 use crate::Millis;
 use crate::clean;
 use crate::copies::{Places, restic_id};
@@ -19,12 +21,15 @@ use crate::schedule::Deadline;
 pub struct Held {
     /// The cluster that reported it.
     pub cluster: Arc<str>,
+    pub uid: Arc<str>,
     /// `<cluster>/<namespace>/<name>`: unique per kind, and the key of a backup's row.
     pub place: Arc<str>,
-    /// The resource, as far as this version knows its fields. Of a backup's conditions only those that it is judged by.
-    pub object: ObjectState,
+    /// Bytes of the namespace in it.
+    namespace: u32,
     /// Whether the bytes could be decoded and are of a kind that this version knows. If not, nobody knows what it keeps.
     pub readable: bool,
+    pub generation: i64,
+    what: What,
     /// Hash of the bytes as the spoke sent them, for the cluster's digest.
     pub hash: ObjectHash,
     /// Number of those bytes.
@@ -37,83 +42,195 @@ pub struct Held {
     pub row: Arc<str>,
 }
 
+/// A resource, as far as this version knows its fields.
+#[derive(Clone, Debug)]
+enum What {
+    Backup(Backup),
+    Other(Box<ObjectState>),
+}
+
 impl Held {
     /// Takes a resource in, as the spoke encoded it. `previous` is what was held under the same uid.
     ///
     /// Reads the cron schedule, so call it outside of locks.
     #[must_use]
     pub fn new(cluster: &Arc<str>, uid: &str, state: &[u8], previous: Option<&Self>, now: Millis) -> Self {
-        let (object, readable) = decode(uid, state);
-        let baseline = match (backup_of(&object), previous.and_then(|held| held.backup())) {
-            (Some(new), Some(old)) if planned_alike(new, old) => previous.map_or(0, |held| held.baseline),
+        let mut held = Self::of(cluster, uid, state);
+        held.baseline = match (held.backup(), previous.and_then(|held| held.backup())) {
+            (Some(new), Some(old)) if new.planned_as(old) => previous.map_or(0, |held| held.baseline),
             (Some(_), Some(_)) => now,
             _ => 0,
         };
-        Self::of(cluster, object, readable, state, baseline)
+        held.due()
     }
 
     /// As it was when it was stored.
     #[must_use]
     pub fn restored(cluster: &Arc<str>, uid: &str, state: &[u8], baseline: Millis) -> Self {
-        let (object, readable) = decode(uid, state);
-        Self::of(cluster, object, readable, state, baseline)
+        let held = Self {
+            baseline,
+            ..Self::of(cluster, uid, state)
+        };
+        held.due()
     }
 
-    fn of(cluster: &Arc<str>, object: ObjectState, readable: bool, state: &[u8], baseline: Millis) -> Self {
+    fn due(mut self) -> Self {
+        self.deadline = self.backup().and_then(|backup| due(backup, self.baseline));
+        self
+    }
+
+    fn of(cluster: &Arc<str>, uid: &str, state: &[u8]) -> Self {
+        let (mut object, readable) = decode(state);
         let place: Arc<str> = format!("{cluster}/{}/{}", object.namespace, object.name).into();
-        let row = match repository_of(&object) {
-            Some(repository) => repository_row(repository, &place),
-            None => place.clone(),
+        let row = match &object.body {
+            Some(Body::Repository(repository)) => repository_row(repository, &place),
+            _ => place.clone(),
         };
         Self {
             cluster: cluster.clone(),
-            hash: object_hash(&object.uid, state),
-            size: object.uid.len() + state.len(),
-            readable,
-            deadline: backup_of(&object).and_then(|backup| due(&object, backup, baseline)),
+            uid: uid.into(),
+            namespace: u32::try_from(object.namespace.len()).unwrap_or(u32::MAX),
             place,
+            readable,
+            generation: object.generation,
+            hash: object_hash(uid, state),
+            size: uid.len() + state.len(),
+            baseline: 0,
+            deadline: None,
             row,
-            baseline,
-            object,
+            what: match object.body.take() {
+                Some(Body::Backup(body)) => {
+                    What::Backup(Backup::new(body, object.created.as_ref(), object.conditions))
+                }
+                body => What::Other(Box::new(ObjectState {
+                    uid: uid.to_owned(),
+                    body,
+                    ..object
+                })),
+            },
         }
     }
 
     /// Puts the key of the store in which its cluster's repository lies in the place of the restic id.
     pub(super) fn place(&mut self, places: &Places) {
-        let id = match self.object.body.as_mut() {
-            Some(Body::Repository(body)) => &mut body.restic_id,
-            Some(Body::Backup(body)) => &mut body.restic_id,
-            Some(Body::Policy(body)) => &mut body.restic_id,
-            Some(Body::Restore(body)) => &mut body.restic_id,
-            None => return,
-        };
-        let plain = restic_id(id);
+        let plain = restic_id(self.restic_id());
         if !is_id(plain) {
             return;
         }
         let key = places.key(&self.cluster, plain);
-        *id = key.to_string();
-        if self.repository().is_some() {
-            self.row = key;
+        match &mut self.what {
+            What::Backup(backup) => backup.place(&key),
+            What::Other(object) => match &mut object.body {
+                Some(Body::Repository(body)) => {
+                    body.restic_id = key.to_string();
+                    self.row = key;
+                }
+                Some(Body::Policy(body)) => body.restic_id = key.to_string(),
+                Some(Body::Restore(body)) => body.restic_id = key.to_string(),
+                Some(Body::Backup(_)) | None => {}
+            },
         }
+    }
+
+    /// Key of the store that it is, or uses; empty while that is not known.
+    #[must_use]
+    pub fn restic_id(&self) -> &str {
+        match &self.what {
+            What::Backup(backup) => backup.restic_id(),
+            What::Other(object) => match &object.body {
+                Some(Body::Repository(body)) => &body.restic_id,
+                Some(Body::Policy(body)) => &body.restic_id,
+                Some(Body::Restore(body)) => &body.restic_id,
+                Some(Body::Backup(_)) | None => "",
+            },
+        }
+    }
+
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        let begin = self.cluster.len() + 1;
+        self.place
+            .get(begin..begin + self.namespace as usize)
+            .unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let begin = self.cluster.len() + 1 + self.namespace as usize + 1;
+        self.place.get(begin..).unwrap_or_default()
+    }
+
+    /// `<namespace>/<name>`.
+    #[must_use]
+    pub fn local_name(&self) -> &str {
+        self.place.get(self.cluster.len() + 1..).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn created(&self) -> Option<Millis> {
+        match &self.what {
+            What::Backup(backup) => backup.created(),
+            What::Other(object) => object.created.as_ref().map(to_unix_millis),
+        }
+    }
+
+    /// The resource, unless it is a backup.
+    #[must_use]
+    pub fn object(&self) -> Option<&ObjectState> {
+        match &self.what {
+            What::Backup(_) => None,
+            What::Other(object) => Some(object),
+        }
+    }
+
+    /// Its conditions; of a backup's those alone that it is judged by.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        match &self.what {
+            What::Backup(backup) => backup.conditions(),
+            What::Other(object) => &object.conditions,
+        }
+    }
+
+    /// Whether the condition Ready is True.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match &self.what {
+            What::Backup(backup) => backup.ready,
+            What::Other(_) => self.ready_condition().is_some_and(|c| c.status == "True"),
+        }
+    }
+
+    /// The condition Ready; of a backup only one that is not True.
+    #[must_use]
+    pub fn ready_condition(&self) -> Option<&Condition> {
+        self.conditions()
+            .iter()
+            .find(|condition| condition.r#type == "Ready")
     }
 
     /// The body, when this is a backup.
     #[must_use]
-    pub fn backup(&self) -> Option<&BackupState> {
-        backup_of(&self.object)
+    pub fn backup(&self) -> Option<&Backup> {
+        match &self.what {
+            What::Backup(backup) => Some(backup),
+            What::Other(_) => None,
+        }
     }
 
     /// The body, when this is a repository.
     #[must_use]
     pub fn repository(&self) -> Option<&RepositoryState> {
-        repository_of(&self.object)
+        match self.object()?.body.as_ref()? {
+            Body::Repository(repository) => Some(repository),
+            _ => None,
+        }
     }
 
     /// The body, when this is a retention policy.
     #[must_use]
     pub fn policy(&self) -> Option<&PolicyState> {
-        match self.object.body.as_ref()? {
+        match self.object()?.body.as_ref()? {
             Body::Policy(policy) => Some(policy),
             _ => None,
         }
@@ -122,7 +239,7 @@ impl Held {
     /// The body, when this is a restore.
     #[must_use]
     pub fn restore(&self) -> Option<&RestoreState> {
-        match self.object.body.as_ref()? {
+        match self.object()?.body.as_ref()? {
             Body::Restore(restore) => Some(restore),
             _ => None,
         }
@@ -132,89 +249,43 @@ impl Held {
     #[must_use]
     pub fn writes_to(&self) -> Option<Arc<str>> {
         let backup = self.backup()?;
-        let namespace = match backup.repository_namespace.as_str() {
-            "" => &self.object.namespace,
-            namespace => namespace,
-        };
-        Some(format!("{}/{namespace}/{}", self.cluster, backup.repository_name).into())
+        Some(self.named(backup.repository_namespace(), backup.repository_name()))
     }
 
     /// Place of the repository that a restore reads from.
     #[must_use]
     pub fn restores_from(&self) -> Option<Arc<str>> {
         let restore = self.restore()?;
-        let namespace = match restore.repository_namespace.as_str() {
-            "" => &self.object.namespace,
-            namespace => namespace,
-        };
-        Some(format!("{}/{namespace}/{}", self.cluster, restore.repository_name).into())
+        Some(self.named(&restore.repository_namespace, &restore.repository_name))
     }
 
     /// Place of the repository that a policy is for.
     #[must_use]
     pub fn refers_to(&self) -> Option<Arc<str>> {
         let policy = self.policy()?;
-        let namespace = match policy.repository_namespace.as_str() {
-            "" => &self.object.namespace,
+        Some(self.named(&policy.repository_namespace, &policy.repository_name))
+    }
+
+    /// Place of a repository that it names; without a namespace it is in its own.
+    fn named(&self, namespace: &str, name: &str) -> Arc<str> {
+        let namespace = match namespace {
+            "" => self.namespace(),
             namespace => namespace,
         };
-        Some(format!("{}/{namespace}/{}", self.cluster, policy.repository_name).into())
+        format!("{}/{namespace}/{name}", self.cluster).into()
     }
 }
 
-/// The state of a resource, cleaned for people's eyes: what is hashed and stored is what was sent. The uid is that under
-/// which it was sent.
-fn decode(uid: &str, state: &[u8]) -> (ObjectState, bool) {
+/// The state of a resource, cleaned for people's eyes: what is hashed and stored is what was sent.
+fn decode(state: &[u8]) -> (ObjectState, bool) {
     let decoded = ObjectState::decode(state);
     // A kind of a newer spoke has no body here. It may be one that keeps snapshots.
     let readable = decoded.as_ref().is_ok_and(|object| object.body.is_some());
-    let mut object = ObjectState {
-        uid: uid.to_owned(),
-        ..decoded.unwrap_or_default()
-    };
+    let mut object = decoded.unwrap_or_default();
     // Nobody reads it but who makes a cluster again, who reads it from the store.
     object.manifest = String::new();
     clean::object(&mut object);
-    if let Some(Body::Backup(_)) = &object.body {
-        trim(&mut object);
-    }
     (object, readable)
-}
-
-/// Conditions by which the hub judges a backup.
-const JUDGED_BY: [&str; 3] = ["Ready", "Suspicious", "Waiting"];
-
-/// Leaves out what nobody reads but who looks at a single backup, who reads it from the store: there may be a million.
-fn trim(object: &mut ObjectState) {
-    object
-        .conditions
-        .retain(|condition| JUDGED_BY.contains(&condition.r#type.as_str()));
-    object.conditions.shrink_to_fit();
-    for condition in &mut object.conditions {
-        // Why something is as it should be.
-        if condition.r#type == "Ready" && condition.status == "True" {
-            condition.message = String::new();
-            condition.reason = String::new();
-        }
-    }
-}
-
-fn backup_of(object: &ObjectState) -> Option<&BackupState> {
-    match object.body.as_ref()? {
-        Body::Backup(backup) => Some(backup),
-        _ => None,
-    }
-}
-
-fn repository_of(object: &ObjectState) -> Option<&RepositoryState> {
-    match object.body.as_ref()? {
-        Body::Repository(repository) => Some(repository),
-        _ => None,
-    }
-}
-
-fn planned_alike(new: &BackupState, old: &BackupState) -> bool {
-    new.schedule == old.schedule && new.timezone == old.timezone && new.suspended == old.suspended
 }
 
 /// The restic id where it is known and looks like one, else the place.

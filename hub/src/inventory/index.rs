@@ -8,9 +8,9 @@ use imbl::{OrdMap, OrdSet};
 use super::held::Held;
 use super::judged::Judged;
 use super::matters::Matters;
-use crate::Millis;
 use crate::health::waits_too_long;
 use crate::waits::Matter;
+use crate::{Millis, copies};
 
 /// Resources by place.
 type ByPlace = OrdMap<Arc<str>, Arc<Held>>;
@@ -103,6 +103,14 @@ impl Index {
         self.physical.keys()
     }
 
+    /// Keys of the stores of a restic id.
+    pub fn stores<'a>(&'a self, restic_id: &'a str) -> impl Iterator<Item = &'a Arc<str>> {
+        let from = (Bound::Included(restic_id), Bound::Unbounded);
+        let keys = self.physical.range::<_, str>(from).map(|(key, _)| key);
+        let keys = keys.take_while(move |key| key.starts_with(restic_id));
+        keys.filter(move |key| copies::restic_id(key) == restic_id)
+    }
+
     /// The resources that bind a physical repository, by place.
     pub fn bindings(&self, row: &str) -> impl Iterator<Item = &Arc<Held>> {
         self.physical
@@ -181,7 +189,7 @@ impl Index {
         } else {
             None
         };
-        named.filter(|named| named.object.uid != held.object.uid).cloned()
+        named.filter(|named| named.uid != held.uid).cloned()
     }
 
     pub(super) fn add(&mut self, held: &Arc<Held>) {
@@ -253,7 +261,7 @@ impl Index {
         } else if let Some(policy) = held.policy() {
             // Another one may have taken its place under another repository.
             let named = self.policies.get(&held.place);
-            if named.is_some_and(|named| named.object.uid == held.object.uid) {
+            if named.is_some_and(|named| named.uid == held.uid) {
                 self.policies.remove(&held.place);
             }
             if let Some(bound) = self.bound.get_mut(policy.restic_id.as_str()) {
@@ -272,12 +280,12 @@ impl Index {
 fn runs_into(held: &Held) -> Option<Arc<str>> {
     let backup = held
         .backup()
-        .filter(|b| (b.running || b.under_way) && !b.restic_id.is_empty())?;
-    Some(backup.restic_id.as_str().into())
+        .filter(|b| (b.running || b.under_way) && !b.restic_id().is_empty())?;
+    Some(backup.restic_id().into())
 }
 
 fn is_suspicious(held: &Held) -> bool {
-    let mut conditions = held.object.conditions.iter();
+    let mut conditions = held.conditions().iter();
     conditions.any(|c| c.r#type == "Suspicious" && c.status == "True")
 }
 
@@ -285,5 +293,5 @@ fn is_suspicious(held: &Held) -> bool {
 pub(super) fn moments(held: &Held) -> impl Iterator<Item = Millis> {
     let deadlines = held.deadline.into_iter();
     let deadlines = deadlines.flat_map(|deadline| [deadline.late, deadline.late_though_running]);
-    deadlines.chain(waits_too_long(&held.object))
+    deadlines.chain(held.backup().and_then(waits_too_long))
 }

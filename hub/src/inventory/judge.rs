@@ -7,7 +7,7 @@ use proto::v1::Collection;
 use super::index::moments;
 use super::{Held, Inventory};
 use crate::health::Evidence;
-use crate::{Moment, evidence, waits};
+use crate::{Moment, evidence, policies, waits};
 
 /// Clusters that turn stale in one step: each has its backups judged anew, and writers wait meanwhile.
 const STEP: usize = 64;
@@ -46,6 +46,12 @@ impl Inventory {
             if let Some(held) = self.index.backup(&place).cloned() {
                 self.judge(&held);
                 self.touch(&held);
+                self.expect(&held);
+            }
+            // Its row names the run after the one that has come now.
+            if let Some(held) = self.index.policy(&place).cloned() {
+                self.changes.touch(Collection::Policies, &place);
+                self.expect(&held);
             }
         }
         self.changes.publish();
@@ -100,7 +106,6 @@ impl Inventory {
             return;
         };
         let evidence = Evidence {
-            object: &held.object,
             backup,
             deadline: held.deadline,
             fresh: self.fresh(&held.cluster),
@@ -116,7 +121,7 @@ impl Inventory {
         let wrong = match held.backup() {
             Some(backup) => {
                 let listing = self
-                    .collected(&backup.restic_id)
+                    .collected(backup.restic_id())
                     .and_then(|c| c.listing.as_deref());
                 let reason = listing.and_then(|listing| evidence::unproven(held, listing));
                 reason
@@ -129,13 +134,20 @@ impl Inventory {
         self.index.matters.put(kind(held), &held.place, wrong);
     }
 
+    /// Has a backup or policy looked at again when it changes by itself the next time: a policy's row names its next run.
+    fn expect(&mut self, held: &Held) {
+        let now = self.now;
+        let moments = moments(held).filter(|at| *at > now);
+        if let Some(at) = moments.chain(policies::next_run(held, now)).min() {
+            self.deadlines.set(at, &held.place);
+        }
+    }
+
     /// Works out all that follows from a resource that has just been indexed.
     pub(super) fn settle(&mut self, held: &Arc<Held>) {
         self.judge(held);
         self.note_matters(held);
-        for at in moments(held) {
-            self.deadlines.set(at, &held.place);
-        }
+        self.expect(held);
         if held.repository().is_some() {
             self.measure(&held.row);
         }
@@ -144,7 +156,8 @@ impl Inventory {
     /// The same of one that has just been taken out.
     pub(super) fn unsettle(&mut self, held: &Held) {
         self.index.matters.put(kind(held), &held.place, Vec::new());
-        for at in moments(held) {
+        let next = policies::next_run(held, self.now);
+        for at in moments(held).chain(next) {
             self.deadlines.unset(at, &held.place);
         }
         if held.repository().is_some() {

@@ -66,6 +66,7 @@ struct Verdict {
 /// All backups as they were judged last.
 #[derive(Clone, Debug, Default)]
 pub struct Judged {
+    /// Those that are not ok: most are, and stand in the order alone.
     of: OrdMap<Arc<str>, Verdict>,
     order: OrdSet<(Health, Arc<str>)>,
     total: Counts,
@@ -76,8 +77,10 @@ pub struct Judged {
 impl Judged {
     /// The state of a backup.
     #[must_use]
-    pub fn health(&self, place: &str) -> Option<Health> {
-        self.of.get(place).map(|verdict| verdict.health)
+    pub fn health(&self, place: &Arc<str>) -> Option<Health> {
+        let other = self.of.get(place).map(|verdict| verdict.health);
+        let ok = || self.order.contains(&(Health::Ok, place.clone()));
+        other.or_else(|| ok().then_some(Health::Ok))
     }
 
     /// Why a backup needs a person; `None` when it does not.
@@ -127,9 +130,7 @@ impl Judged {
         health: Health,
         cause: Option<String>,
     ) {
-        let known = self.of.get(place);
-        let alike = |known: &Verdict| known.health == health && known.cause.as_deref() == cause.as_deref();
-        if known.is_some_and(alike) {
+        if self.health(place) == Some(health) && self.cause(place).map(|cause| &**cause) == cause.as_deref() {
             return;
         }
         self.remove(cluster, place);
@@ -141,15 +142,21 @@ impl Judged {
         self.order.insert((health, place.clone()));
         self.total.add(health);
         self.clusters.entry(cluster.clone()).or_default().add(health);
-        self.of.insert(place.clone(), Verdict { health, cause });
+        if health != Health::Ok {
+            self.of.insert(place.clone(), Verdict { health, cause });
+        }
     }
 
     /// A backup is gone.
     pub(super) fn remove(&mut self, cluster: &Arc<str>, place: &Arc<str>) {
-        let Some(Verdict { health, cause }) = self.of.remove(place) else {
+        let known = self.of.remove(place);
+        let Verdict { health, cause } = known.unwrap_or(Verdict {
+            health: Health::Ok,
+            cause: None,
+        });
+        if self.order.remove(&(health, place.clone())).is_none() {
             return;
-        };
-        self.order.remove(&(health, place.clone()));
+        }
         self.total.remove(health);
         if let Some(counts) = self.clusters.get_mut(cluster) {
             counts.remove(health);

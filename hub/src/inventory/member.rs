@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use proto::digest::Digest;
+use proto::v1::ClaimsReport;
 
 use super::conflict::{Conflict, Takeovers};
 use super::held::Held;
@@ -42,6 +43,8 @@ pub struct Live {
     pub session: u64,
     /// When it began.
     pub since: Millis,
+    /// The spoke carries out retention for policies of clusters that are away.
+    pub retains: bool,
 }
 
 /// One cluster. A copy shares its resources.
@@ -76,6 +79,8 @@ pub struct Member {
     pub(super) takeovers: Takeovers,
     /// uid of the cluster that an operator has accepted.
     pub(super) accepted: Option<String>,
+    /// Its claims as it reported them last; `None` while that is not known.
+    pub(super) claims: Option<Arc<ClaimsReport>>,
     /// When this hub began to wait for it, by the steady clock: its silence before that is not known.
     pub(super) awaited: Millis,
     /// Everything that it reported, by uid.
@@ -110,6 +115,7 @@ impl Member {
             conflict: None,
             takeovers: Takeovers::default(),
             accepted: None,
+            claims: None,
             awaited: 0,
             objects: OrdMap::new(),
             digest: Digest::default(),
@@ -153,6 +159,12 @@ impl Member {
         }
     }
 
+    /// Its claims as it reported them last; `None` while that is not known.
+    #[must_use]
+    pub fn claims(&self) -> Option<&ClaimsReport> {
+        self.claims.as_deref()
+    }
+
     /// Why nothing is taken from it, if so.
     #[must_use]
     pub fn trouble(&self) -> Option<(&'static str, &str)> {
@@ -179,6 +191,14 @@ impl Member {
             Some(since) => silent.min(since.saturating_add(limits.grace)),
             None => silent,
         }
+    }
+
+    /// For how long no spoke of it has been connected, in milliseconds of this hub's own life; `None` while one is. How long it
+    /// was away before this start is not known.
+    #[must_use]
+    pub fn away(&self, now: Millis) -> Option<Millis> {
+        let heard = self.heard.unwrap_or(self.awaited);
+        self.live.is_none().then(|| now.saturating_sub(heard))
     }
 
     /// How fresh its rows are.

@@ -1,6 +1,5 @@
 //! Runs of backups that have ended, as states report them.
 
-use proto::time::to_unix_millis;
 use proto::v1::BackupResult;
 
 use super::Held;
@@ -13,30 +12,29 @@ const CLOCKS: Millis = 10 * 60_000;
 /// The run that a state reports and the one before it did not. A run of the future is none.
 pub(super) fn ended(held: &Held, before: Option<&Held>, now: Millis) -> Option<StoredRun> {
     let backup = held.backup()?;
-    let run = backup.last_run.as_ref()?;
-    let ended = to_unix_millis(run.finished.as_ref()?);
-    let known = before.and_then(|held| held.backup()?.last_run.as_ref()?.finished);
-    let known = known.as_ref().map(to_unix_millis);
+    let run = backup.last_run()?;
+    let ended = run.finished()?;
+    let known = before.and_then(|held| held.backup()?.last_run()?.finished());
     if run.result() == BackupResult::Unspecified || known == Some(ended) || ended > now + CLOCKS {
         return None;
     }
-    let text = match (run.reason.as_str(), run.message.as_str()) {
+    let text = match run.why() {
         (reason, "") => reason.to_owned(),
         ("", message) => message.to_owned(),
         (reason, message) => format!("{reason}: {message}"),
     };
     Some(StoredRun {
         cluster: held.cluster.to_string(),
-        namespace: held.object.namespace.clone(),
-        name: held.object.name.clone(),
+        namespace: held.namespace().to_owned(),
+        name: held.name().to_owned(),
         ended,
-        began: run.started.as_ref().map(to_unix_millis),
+        began: run.started(),
         result: run.result(),
         text,
-        snapshot: run.snapshot_id.clone(),
+        snapshot: run.snapshot(),
         added: run.bytes_added,
-        restic_id: backup.restic_id.clone(),
-        repository: backup.repository_name.clone(),
+        restic_id: backup.restic_id().to_owned(),
+        repository: backup.repository_name().to_owned(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::v1::Collection;
+use proto::v1::{ClaimsReport, Collection};
 
 use super::conflict::{Conflict, QUIET};
 use super::{Facts, Inventory, Live, Member, Refused};
@@ -18,6 +18,8 @@ pub struct Introduction {
     /// Digest and number of all that it has.
     pub digest: Vec<u8>,
     pub objects: u64,
+    /// It carries out retention for policies of clusters that are away.
+    pub retains: bool,
 }
 
 impl Inventory {
@@ -64,7 +66,12 @@ impl Inventory {
         member.live = Some(Live {
             session,
             since: now.wall,
+            retains: introduction.retains,
         });
+        if member.facts.version != introduction.facts.version {
+            // An older spoke does not report them, and the hub would take what it knows for the present state.
+            member.claims = None;
+        }
         member.facts = introduction.facts;
         member.last_heard = Some(now.wall);
         member.heard = Some(now.steady);
@@ -107,6 +114,20 @@ impl Inventory {
         let member = self.current(name, session)?;
         member.last_heard = Some(now.wall);
         member.heard = Some(now.steady);
+        Ok(())
+    }
+
+    /// A cluster has reported its claims.
+    ///
+    /// # Errors
+    /// When a newer session has taken over.
+    pub fn take_claims(
+        &mut self,
+        name: &Arc<str>,
+        session: u64,
+        claims: ClaimsReport,
+    ) -> Result<(), Refused> {
+        self.current(name, session)?.claims = Some(Arc::new(claims));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 use prost::Message as _;
 use proto::v1::object_state::Body;
-use proto::v1::{BackupState, ObjectState, RepositoryState, RepositoryStatistics, row};
+use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState, RepositoryStatistics, row};
 
 use super::*;
 use crate::rows;
@@ -216,7 +216,7 @@ fn a_recreated_resource_takes_the_place_of_its_namesake() {
         .apply(&name("a"), 1, change(&[backup("new", 1)], false), 0.into())
         .unwrap();
     assert_eq!(inventory.index().backup_count(), 1);
-    assert_eq!(inventory.index().backup("a/ns/orders").unwrap().object.uid, "new");
+    assert_eq!(&*inventory.index().backup("a/ns/orders").unwrap().uid, "new");
     assert_eq!(inventory.holdings("a").0, 1);
 }
 
@@ -414,6 +414,34 @@ fn a_rebuilt_cluster_takes_the_name_of_one_that_is_silent() {
         inventory.attach(&a, 2, introduction("new", "y"), 30.into()),
         Ok(false)
     );
+}
+
+#[test]
+fn the_row_of_a_policy_changes_when_its_next_run_has_come_and_not_before() {
+    const HOUR: Millis = 3_600_000;
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    let policy = PolicyState {
+        schedule: "0 * * * *".to_owned(),
+        ..PolicyState::default()
+    };
+    let object = ObjectState {
+        body: Some(Body::Policy(policy)),
+        ..backup("p", 1)
+    };
+    told(&mut inventory, "a", 1, vec![object], 0);
+    let mut before = inventory.revision();
+    let mut moved = |wall: Millis| {
+        inventory.advance(Moment { wall, steady: 1 });
+        let touched = inventory.changes().since(before, Collection::Policies).unwrap();
+        before = inventory.revision();
+        let next = crate::policies::next_run(inventory.index().policy("a/ns/orders").unwrap(), wall);
+        (touched.len(), next.unwrap() / HOUR)
+    };
+    assert_eq!(moved(HOUR - 1), (0, 1));
+    assert_eq!(moved(HOUR), (1, 2));
+    assert_eq!(moved(HOUR + 1), (0, 2));
+    assert_eq!(moved(5 * HOUR), (1, 6), "also after a pause");
+    assert_eq!(moved(6 * HOUR), (1, 7));
 }
 
 #[test]

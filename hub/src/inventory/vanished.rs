@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use prost::Message as _;
+use proto::v1::ObjectState;
 
 use super::{Held, Inventory};
 use crate::Millis;
@@ -25,7 +26,7 @@ impl Vanished {
         self.retain(|_, since| counts(since, now));
         let changed = self.0.len() != before || !policies.is_empty();
         for held in policies {
-            let key = (held.cluster.clone(), held.object.uid.clone());
+            let key = (held.cluster.clone(), held.uid.to_string());
             self.0.insert(key, (held, now));
         }
         changed
@@ -86,7 +87,7 @@ impl Inventory {
             cluster: cluster.to_string(),
             uid: uid.clone(),
             since: *since,
-            state: held.object.encode_to_vec(),
+            state: held.object().map(ObjectState::encode_to_vec).unwrap_or_default(),
         })
         .collect()
     }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::spoke_message::Body;
-use proto::v1::{CreationDone, CreationGrant, CreationRequest, ResyncRequest, SpokeMessage, hub_message};
+use proto::v1::{CreationDone, CreationGrant, CreationRequest, ResyncRequest, hub_message};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
+use super::frames::Frames;
 use super::{refused, send};
 use crate::authorize::{Claim, Speaker, authorize};
+use crate::clean;
 use crate::collect;
 use crate::copies::wire;
 use crate::creation::{Creations, Ticket};
@@ -43,11 +44,7 @@ impl Conversation<'_> {
     ///
     /// # Errors
     /// Why the session is ended.
-    pub async fn run(
-        &mut self,
-        incoming: &mut Streaming<SpokeMessage>,
-        end: &CancellationToken,
-    ) -> Result<(), Status> {
+    pub async fn run(&mut self, incoming: &mut Frames, end: &CancellationToken) -> Result<(), Status> {
         let hub = self.hub;
         // A silent peer is found by HTTP/2 pings long before this.
         let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
@@ -65,14 +62,14 @@ impl Conversation<'_> {
                     self.announce()?;
                     continue;
                 }
-                message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))?,
+                message = timeout(silence, incoming.next()) => message.map_err(|_| Status::deadline_exceeded("no heartbeat came"))??,
                 _ = creating.changed() => {
                     self.grant(&mut creating, None)?;
                     continue;
                 }
             };
             let Some(message) = message else { return Ok(()) };
-            self.take(message?.body, &mut creating).await?;
+            self.take(message.body, &mut creating).await?;
         }
     }
 
@@ -98,17 +95,20 @@ impl Conversation<'_> {
         creating: &mut watch::Receiver<Option<Ticket>>,
     ) -> Result<(), Status> {
         let (hub, cluster, number) = (self.hub, self.cluster, self.number);
-        // On every lane: a session that is not the present one has no say.
-        hub.change(|inventory| inventory.hear(cluster, number, Moment::now()))
-            .map_err(refused)?;
         hub.metrics
             .messages
             .with_label_values(&["in", kind(body.as_ref())])
             .inc();
-        let body = body.map(|mut body| {
-            hub.read(|inventory| wire::incoming(&mut body, cluster, inventory.places()));
-            body
-        });
+        let mut body = body;
+        // On every lane: a session that is not the present one has no say.
+        hub.change(|inventory| {
+            inventory.hear(cluster, number, Moment::now())?;
+            if let Some(body) = &mut body {
+                wire::incoming(body, cluster, inventory.places());
+            }
+            Ok(())
+        })
+        .map_err(refused)?;
         let body = match lock_message(body) {
             Ok(message) => {
                 self.tell(message).await;
@@ -131,14 +131,10 @@ impl Conversation<'_> {
                 hub.collectors.tell(command).await;
                 Ok(())
             }
-            Some(Body::CertificateRequest(request)) => self.renew(&request.csr).await,
-            Some(Body::CertificateStored(stored)) => {
-                self.kept(&stored.serial);
-                Ok(())
-            }
-            Some(Body::TrustStored(stored)) => {
-                hub.membership.trusts(cluster, stored.keys);
-                Ok(())
+            Some(Body::ClaimsReport(mut claims)) => {
+                clean::claims(&mut claims);
+                let taken = hub.change(|inventory| inventory.take_claims(cluster, number, claims));
+                taken.map_err(refused)
             }
             Some(Body::CommandReport(report)) => {
                 hub.commands.report(cluster, number, report).await;
@@ -152,15 +148,35 @@ impl Conversation<'_> {
                 self.create(id, |creations, ticket| creations.done(&ticket));
                 Ok(())
             }
-            body => {
-                self.inventory(body)?;
-                let new = hub.change(|inventory| inventory.take_reported(cluster));
-                if !new.is_empty() {
-                    self.tell(Message::Uses(new)).await;
-                }
+            body => self.membership(body).await,
+        }
+    }
+
+    /// Certificates and authorities of the cluster.
+    async fn membership(&mut self, body: Option<Body>) -> Result<(), Status> {
+        match body {
+            Some(Body::CertificateRequest(request)) => self.renew(&request.csr).await,
+            Some(Body::CertificateStored(stored)) => {
+                self.kept(&stored.serial);
                 Ok(())
             }
+            Some(Body::TrustStored(stored)) => {
+                self.hub.membership.trusts(self.cluster, stored.keys);
+                Ok(())
+            }
+            body => self.state(body).await,
         }
+    }
+
+    /// What there is in the cluster.
+    async fn state(&mut self, body: Option<Body>) -> Result<(), Status> {
+        self.inventory(body)?;
+        let cluster = self.cluster;
+        let new = self.hub.change(|inventory| inventory.take_reported(cluster));
+        if !new.is_empty() {
+            self.tell(Message::Uses(new)).await;
+        }
+        Ok(())
     }
 
     /// Answers a request for the next certificate.
@@ -368,6 +384,7 @@ fn kind(body: Option<&Body>) -> &'static str {
         }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
+        Some(Body::ClaimsReport(_)) => "claims",
         None => "unknown",
     }
 }

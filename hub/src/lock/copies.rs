@@ -1,17 +1,19 @@
 //! Tells the stores of copied repositories apart: asks clusters whether they list a lock of restic that one of them holds, keeps
 //! what that shows, and separates the maintenance locks. See [`crate::copies`].
 
+mod tell;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use proto::plan::is_id;
 use proto::v1::hub_message::Body;
-use proto::v1::{HubMessage, RepositoryCopies, StoreProbe, StoreProbeAnswer};
+use proto::v1::{Collection, RepositoryCopies, StoreProbe, StoreProbeAnswer};
 use tracing::{info, warn};
 
 use super::keeper::Keeper;
 use crate::copies;
-use crate::copies::place::{Excluded, Found, Member, as_asked, conclude};
+use crate::copies::place::{Excluded, Found, as_asked, conclude};
 use crate::copies::probe::{Answer, Finding, Instant, Probe, Step};
 use crate::copies::shown::{Scene, unclear};
 
@@ -52,6 +54,8 @@ pub(super) struct Known {
     pub(super) due: BTreeMap<Arc<str>, Found>,
     /// What each cluster was sent last.
     told: HashMap<Arc<str>, RepositoryCopies>,
+    /// Nothing is in question, and every cluster that is connected was told: looked at again when something changes.
+    settled: bool,
 }
 
 /// All restic ids of which the store is in question.
@@ -59,6 +63,8 @@ pub(super) struct Known {
 pub(super) struct Copies {
     pub(super) known: BTreeMap<Arc<str>, Known>,
     last: u64,
+    /// Revision of the last look.
+    looked: Option<u64>,
 }
 
 impl Copies {
@@ -66,6 +72,7 @@ impl Copies {
     pub fn attached(&mut self, cluster: &Arc<str>) {
         self.known.values_mut().for_each(|known| {
             known.told.remove(cluster);
+            known.settled &= !known.seen.contains_key(cluster);
             // Where it is a member it may be what was missing.
             if known.seen.contains_key(cluster) {
                 known.tried.clear();
@@ -119,19 +126,30 @@ impl Keeper {
             known.tried.clear();
         }
         known.suspect = Some(suspect);
+        known.settled = false;
     }
 
-    /// Goes on with what is in question.
+    /// Restic ids of which something has changed since the last look, or is in question.
+    fn unsettled(&mut self) -> BTreeSet<Arc<str>> {
+        let inventory = self.hub.snapshot();
+        let changes = inventory.changes();
+        let touched = self.copies.looked.replace(changes.revision());
+        let touched = touched.and_then(|at| changes.since(at, Collection::Repositories));
+        let id = |key: &Arc<str>| -> Arc<str> { copies::restic_id(key).into() };
+        let touched: Option<BTreeSet<Arc<str>>> = touched.map(|keys| keys.iter().map(id).collect());
+        let known = &self.copies.known;
+        let open = |id: &Arc<str>| {
+            let settled = known.get(id).is_some_and(|known| known.settled);
+            !settled || touched.as_ref().is_none_or(|touched| touched.contains(id))
+        };
+        let shared = inventory.bindings().shared().map(id);
+        let all = shared.chain(inventory.places().ids().cloned());
+        all.chain(known.keys().cloned()).filter(open).collect()
+    }
+
+    /// Goes on with what is in question. Costs what has changed.
     pub(super) async fn look_at_copies(&mut self) {
-        let mut ids: BTreeSet<Arc<str>> = self.hub.read(|inventory| {
-            let shared = inventory
-                .bindings()
-                .shared()
-                .map(|key| copies::restic_id(key).into());
-            shared.chain(inventory.places().ids().cloned()).collect()
-        });
-        ids.extend(self.copies.known.keys().cloned());
-        for id in ids {
+        for id in self.unsettled() {
             self.look_at(&id).await;
             if self.fenced.is_some() {
                 return;
@@ -196,7 +214,11 @@ impl Keeper {
         } else {
             self.begin_probe(id, &scene).await;
         }
-        self.tell_copies(id);
+        let told = self.tell_copies(id);
+        if let Some(known) = self.copies.known.get_mut(id) {
+            let in_question = known.probe.is_some() || known.suspect.is_some() || !known.due.is_empty();
+            known.settled = told && !in_question && scene.standing.unplaced.is_empty();
+        }
     }
 
     /// Begins a probe where something is in question. The cluster in question holds the lock; where it cannot, or that showed
@@ -348,36 +370,5 @@ impl Keeper {
             ..StoreProbe::default()
         };
         self.send(&asked.probe.witness, Body::StoreProbe(give_up));
-    }
-
-    /// Sends each cluster what it has to know of other stores, when that has changed.
-    fn tell_copies(&mut self, id: &Arc<str>) {
-        let scene = self.hub.read(|inventory| Scene::of(inventory, id));
-        for Member { cluster, store, .. } in &scene.members {
-            // The rest is sent with the next look: a spoke with many repositories is not overrun.
-            let Some(session) = self.sessions.get(cluster).filter(|s| s.outgoing.has_room()) else {
-                continue;
-            };
-            let question = self.copies.in_question(id).map(str::to_owned);
-            let message = RepositoryCopies {
-                restic_id: store.to_string(),
-                copies: scene.others(store),
-                unclear: question
-                    .or_else(|| scene.unclear(store, Some(cluster)))
-                    .unwrap_or_default(),
-            };
-            let Some(known) = self.copies.known.get_mut(id) else {
-                return;
-            };
-            if known.told.get(cluster) == Some(&message) {
-                continue;
-            }
-            let sent = HubMessage {
-                body: Some(Body::RepositoryCopies(message.clone())),
-            };
-            if session.outgoing.send(sent).is_ok() {
-                known.told.insert(cluster.clone(), message);
-            }
-        }
     }
 }

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use proto::v1::hub_message::Body;
 use proto::v1::{DecidePlanRequest, PlanApproved, ReleaseLockRequest};
 use tonic::Status;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::keeper::{Keeper, Reply};
 use super::narrow;
 use super::people::unavailable;
+use crate::Millis;
 use crate::access::{Person, Verb, out_of_scope};
+use crate::away::decide::Candidate;
+use crate::away::order::of_approval;
+use crate::copies;
 use crate::now as wall_clock;
 use crate::seen::{Seen, namespace_of};
 use crate::store::{StoredDecision, StoredPlan};
@@ -104,7 +108,7 @@ impl Keeper {
                 "the removal of these snapshots",
             ));
         }
-        let state = if request.approve { "approved" } else { "rejected" };
+        let state = decided(request.approve);
         decidable(plan, request)?;
         if request.approve
             && let Err(missing) = self.verified(plan).await?
@@ -114,34 +118,22 @@ impl Keeper {
                 plan.id
             )));
         }
-        let decision = StoredDecision {
-            at: wall_clock(),
-            who: who.to_string(),
-            what: if request.approve {
-                "approve-plan"
-            } else {
-                "reject-plan"
-            }
-            .to_owned(),
-            subject: plan.id.clone(),
-            restic_id: plan.restic_id.clone(),
-            cluster: plan.cluster.clone(),
-            namespace: namespace_of(&plan.subject).to_owned(),
-            before: plan.state.clone(),
-            after: state.to_owned(),
-        };
+        let decision = decision(plan, who, request.approve);
+        let given = decision.at;
         if let Err(error) = self.store.decide_plan(&plan.id, state, decision).await {
             let status = unavailable(&error);
             self.failed(error, "a decision could not be kept");
             return Err(status);
         }
         info!(plan = plan.id, state, by = %who, "a plan was decided");
-        if let Some(repository) = self.repositories.get_mut(plan.restic_id.as_str()) {
-            // Read again when it is needed next: with what was decided.
+        // Read again when it is needed next: with what was decided, which counts for each store of the id.
+        let id = copies::restic_id(&plan.restic_id);
+        let stores = self.repositories.iter_mut();
+        for (_, repository) in stores.filter(|(key, _)| copies::restic_id(key) == id) {
             repository.history = None;
         }
         if request.approve {
-            self.send(&plan.cluster.as_str().into(), approval(plan));
+            self.tell_approval(plan, given).await;
         } else {
             self.asks.reject(&plan.restic_id, &plan.hash);
         }
@@ -153,10 +145,41 @@ impl Keeper {
         match self.store.approved(cluster).await {
             Ok(plans) => {
                 for plan in plans {
-                    self.send(cluster, approval(&plan));
+                    let given = plan.decided.unwrap_or(plan.made);
+                    self.tell_approval(&plan, given).await;
                 }
             }
             Err(error) => self.failed(error, "approvals could not be read"),
+        }
+    }
+
+    /// Tells the cluster whose run made a plan that it was approved. A policy runs by itself then; a repository, whose run was
+    /// asked for by the hub, is asked for another one.
+    async fn tell_approval(&self, plan: &StoredPlan, given: Millis) {
+        let cluster: Arc<str> = plan.cluster.as_str().into();
+        let of_repository = self.hub.read(|inventory| {
+            let held = inventory.held(&cluster, std::slice::from_ref(&plan.policy));
+            let held = held
+                .get(&plan.policy)
+                .filter(|held| held.repository().is_some())?;
+            Some(Candidate::of(held))
+        });
+        let Some(by) = of_repository else {
+            return self.send(&cluster, approval(plan));
+        };
+        // A cluster that is away is asked when it is back.
+        if !self.sessions.contains_key(&cluster) {
+            return;
+        }
+        let record = of_approval(&plan.restic_id, &by, &plan.hash, given, wall_clock());
+        if let Some(record) = record
+            && let Err(status) = self.hub.commands.submit(record).await
+        {
+            warn!(
+                plan = plan.id,
+                reason = status.message(),
+                "the run of an approved plan could not be asked for"
+            );
         }
     }
 }
@@ -195,4 +218,24 @@ fn hash_matches(hash: &str, given: &str) -> bool {
     let given = given.strip_prefix("sha256:").unwrap_or(given);
     let hash = hash.strip_prefix("sha256:").unwrap_or(hash);
     given.len() >= 8 && hash.starts_with(given)
+}
+
+fn decided(approve: bool) -> &'static str {
+    if approve { "approved" } else { "rejected" }
+}
+
+/// The entry in the audit.
+fn decision(plan: &StoredPlan, who: &str, approve: bool) -> StoredDecision {
+    let what = if approve { "approve-plan" } else { "reject-plan" };
+    StoredDecision {
+        at: wall_clock(),
+        who: who.to_owned(),
+        what: what.to_owned(),
+        subject: plan.id.clone(),
+        restic_id: plan.restic_id.clone(),
+        cluster: plan.cluster.clone(),
+        namespace: namespace_of(&plan.subject).to_owned(),
+        before: plan.state.clone(),
+        after: decided(approve).to_owned(),
+    }
 }

@@ -1,6 +1,6 @@
 //! What people ask about locks and plans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -27,16 +27,14 @@ pub(crate) const SCANS: usize = 25;
 impl Keeper {
     /// Name and id of repositories that a text means: a name, an id, or the beginning of an id.
     fn resolve(&self, text: &str, sight: &Sight) -> Vec<(Arc<str>, String)> {
-        let known = self.hub.read(|inventory| {
-            let seen = Seen::new(inventory, sight);
-            let ids = seen.repositories().cloned();
-            ids.map(|id| {
-                let name = rows::repository_name(seen, &id);
-                (id, name)
-            })
-            .collect::<BTreeMap<_, _>>()
+        let inventory = self.hub.snapshot();
+        let seen = Seen::new(&inventory, sight);
+        let ids = seen.repositories().cloned();
+        let known = ids.map(|id| {
+            let name = rows::repository_name(seen, &id);
+            (id, name)
         });
-        let mut all: BTreeMap<Arc<str>, String> = known;
+        let mut all: BTreeMap<Arc<str>, String> = known.collect();
         if sight.is_everything() {
             for id in self.repositories.keys() {
                 all.entry(id.clone()).or_default();
@@ -51,34 +49,52 @@ impl Keeper {
             .collect()
     }
 
+    /// Name and id of the repositories whose locks are held or waited for.
+    fn in_use(&self, sight: &Sight) -> Vec<(Arc<str>, String)> {
+        let held = self.repositories.iter().filter(|(_, r)| !r.grantor.is_idle());
+        let blocked = self.asks.blocked().filter_map(|(asker, _)| self.asks.get(asker));
+        let ids: BTreeSet<&Arc<str>> = held
+            .map(|(id, _)| id)
+            .chain(blocked.map(|asked| &asked.restic_id))
+            .collect();
+        let inventory = self.hub.snapshot();
+        let seen = Seen::new(&inventory, sight);
+        let ids = ids.into_iter().filter(|id| seen.repository(id));
+        ids.map(|id| (id.clone(), rows::repository_name(seen, id)))
+            .collect()
+    }
+
     pub(super) fn locks(&self, request: &LocksRequest, sight: &Sight) -> LocksResponse {
         let now = self.now();
         let connected = |cluster: &str| self.sessions.contains_key(cluster);
         let named = !request.repository.is_empty();
         let free = Grantor::default();
-        let locks = self
-            .resolve(&request.repository, sight)
-            .into_iter()
-            .filter_map(|(id, name)| {
-                let grantor = self.repositories.get(&id).map_or(&free, |r| &r.grantor);
-                let outside: Vec<_> = self.asks.blocked_at(&id).collect();
-                (named || !grantor.is_idle() || !outside.is_empty()).then(|| {
-                    let mut lock = describe::lock(&id, &name, grantor, now, connected);
-                    let outside = outside.into_iter().map(|(asker, asked, answer)| LockWaiter {
-                        cluster: asker.0.to_string(),
-                        subject: asked.ask.subject.clone(),
-                        waited_ms: now.saturating_sub(asked.since),
-                        reason: answer.reason.clone(),
-                    });
-                    lock.waiters.extend(outside);
-                    self.hub.read(|inventory| {
-                        super::restic::add(&mut lock, inventory);
-                        super::restic::progress(&mut lock, inventory);
-                        narrow::lock(&mut lock, Seen::new(inventory, sight));
-                    });
-                    lock
-                })
-            });
+        let found = match named {
+            true => self.resolve(&request.repository, sight),
+            false => self.in_use(sight),
+        };
+        let locks = found.into_iter().filter_map(|(id, name)| {
+            let repository = self.repositories.get(&id);
+            let grantor = repository.map_or(&free, |r| &r.grantor);
+            let crowded = repository.and_then(|r| r.crowded.as_deref());
+            let outside: Vec<_> = self.asks.blocked_at(&id).collect();
+            (named || !grantor.is_idle() || !outside.is_empty()).then(|| {
+                let mut lock = describe::lock(&id, &name, (grantor, crowded), now, connected);
+                let outside = outside.into_iter().map(|(asker, asked, answer)| LockWaiter {
+                    cluster: asker.0.to_string(),
+                    subject: asked.ask.subject.clone(),
+                    waited_ms: now.saturating_sub(asked.since),
+                    reason: answer.reason.clone(),
+                });
+                lock.waiters.extend(outside);
+                self.hub.read(|inventory| {
+                    super::restic::add(&mut lock, inventory);
+                    super::restic::progress(&mut lock, inventory);
+                    narrow::lock(&mut lock, Seen::new(inventory, sight));
+                });
+                lock
+            })
+        });
         LocksResponse {
             as_of: Some(from_unix_millis(wall_clock())),
             locks: locks.collect(),
@@ -139,9 +155,8 @@ impl Keeper {
     }
 
     fn seen(&self, mut plans: Vec<StoredPlan>, sight: &Sight) -> Vec<StoredPlan> {
-        self.hub.read(|inventory| {
-            plans.retain(|plan| narrow::sees_plan(plan, Seen::new(inventory, sight)));
-        });
+        let inventory = self.hub.snapshot();
+        plans.retain(|plan| narrow::sees_plan(plan, Seen::new(&inventory, sight)));
         plans
     }
 

@@ -9,7 +9,6 @@ use proto::plan::PlanDocument;
 use proto::v1::{Baseline, ClusterUid, RetentionPolicySpec, RetentionRule, RetentionRun};
 
 use crate::copies;
-use crate::health::ready_condition;
 use crate::inventory::{Held, Inventory, Member};
 use crate::store::History;
 
@@ -92,11 +91,10 @@ fn damage(inventory: &Inventory, history: &History, restic_id: &str) -> String {
 fn holds(inventory: &Inventory, restic_id: &str) -> Vec<RetentionPolicySpec> {
     let suspicious = inventory.suspicious_backups(restic_id);
     let hold = suspicious.map(|held| {
-        let backup = format!("{}/{}", held.object.namespace, held.object.name);
         hold(
             &held.cluster,
-            &backup,
-            &held.object.uid,
+            held.local_name(),
+            &held.uid,
             SUSPICIOUS,
             PLAIN_VERSION,
         )
@@ -153,11 +151,11 @@ fn spec(held: &Held) -> Option<RetentionPolicySpec> {
     let policy = held.policy()?;
     let mut spec = policy.spec.clone().unwrap_or_default();
     spec.source = held.place.to_string();
-    spec.uid.clone_from(&held.object.uid);
-    spec.generation = held.object.generation;
+    spec.uid = held.uid.to_string();
+    spec.generation = held.generation;
     spec.suspended |= policy.suspended;
     if policy.spec.is_none() {
-        let why = ready_condition(&held.object).map(|condition| condition.message.clone());
+        let why = held.ready_condition().map(|condition| condition.message.clone());
         let why = why.filter(|why| !why.is_empty());
         return Some(unclear(
             spec,

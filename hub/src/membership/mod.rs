@@ -73,8 +73,9 @@ impl Membership {
         for certificate in store.certificates(now()).await? {
             bans.issued(&certificate.cluster, &certificate.serial, certificate.issued);
         }
-        let given = config.tls_ca.as_deref().map(certificates).transpose()?;
-        let given: Vec<Vec<u8>> = given.unwrap_or_default().iter().map(|der| der.to_vec()).collect();
+        let files = [&config.tls_ca, &config.tls_cert_ca].into_iter().flatten();
+        let given: Vec<_> = files.map(|file| certificates(file)).collect::<Result<_, _>>()?;
+        let given: Vec<Vec<u8>> = given.iter().flatten().map(|der| der.to_vec()).collect();
         Ok(Membership {
             trust: Trusted::new(authority.as_deref(), &given),
             given: Mutex::new(given),
@@ -184,6 +185,7 @@ pub fn stored(cluster: &str, signed: &Signed) -> StoredCertificate {
         issued: now(),
         expires: signed.facts.expires,
         authority: signed.authority.to_vec(),
+        forgotten: false,
     }
 }
 

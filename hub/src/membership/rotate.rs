@@ -19,12 +19,18 @@ use crate::store::{StoredCertificate, StoredDecision};
 
 /// What is known of clusters in this run of the hub.
 struct Known<'a> {
-    /// Certificates that have not expired.
+    /// Certificates that have not expired, of clusters that are waited for.
     certificates: &'a [StoredCertificate],
     /// Keys of the authorities that each has kept.
     trusted: &'a BTreeMap<Arc<str>, BTreeSet<KeyHash>>,
     /// Serial of the newest certificate that each is known to have.
     shown: &'a BTreeMap<Arc<str>, String>,
+}
+
+/// Whether the cluster of a certificate is waited for: not one that is banned, nor one that was forgotten and has not
+/// connected since.
+fn awaited(certificate: &StoredCertificate, banned: bool, present: bool) -> bool {
+    !banned && (present || !certificate.forgotten)
 }
 
 /// Clusters that the next step would lock out, of those with a certificate that has not expired.
@@ -61,7 +67,10 @@ fn behind(rotation: Rotation, active: &KeyHash, next: Option<&KeyHash>, known: &
 impl Membership {
     async fn behind(&self, hub: &Hub, authority: &Authority) -> Result<Vec<String>, Status> {
         let certificates = hub.store().certificates(now()).await;
-        let certificates = certificates.map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut certificates = certificates.map_err(|error| Status::unavailable(error.to_string()))?;
+        let present =
+            |one: &StoredCertificate| hub.read(|inventory| inventory.member(&one.cluster).is_some());
+        certificates.retain(|one| awaited(one, self.ban(&one.cluster).is_some(), present(one)));
         let next = authority.announced();
         let known = Known {
             certificates: &certificates,
@@ -224,6 +233,23 @@ fn people_text(people: &[PersonBehind]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_cluster_that_is_banned_or_was_forgotten() {
+        let of = |forgotten| StoredCertificate {
+            forgotten,
+            ..StoredCertificate::default()
+        };
+        let (banned, present) = (true, true);
+        assert!(awaited(&of(false), !banned, present));
+        assert!(
+            awaited(&of(false), !banned, !present),
+            "it has joined and will connect"
+        );
+        assert!(!awaited(&of(false), banned, present));
+        assert!(!awaited(&of(true), !banned, !present));
+        assert!(awaited(&of(true), !banned, present), "it has connected again");
+    }
 
     #[test]
     fn a_cluster_that_would_be_locked_out_is_behind() {

@@ -96,6 +96,9 @@ impl Http {
         let answer = async {
             let answer = self.0.request(request).await?;
             let status = answer.status();
+            // What the issuer could not do now is no verdict about a login.
+            let failed = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+            anyhow::ensure!(!failed, "status {status}");
             let body = Limited::new(answer.into_body(), LONGEST).collect().await;
             let body = body.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
             let value = serde_json::from_slice(&body);
@@ -140,5 +143,24 @@ mod tests {
     #[test]
     fn forms_are_encoded() {
         assert_eq!(encoded("a b:c/ä~"), "a%20b%3Ac%2F%C3%A4~");
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_cannot_answer_now_has_refused_nobody() {
+        let answers = |status: StatusCode| {
+            axum::Router::new().fallback(move || async move { (status, r#"{"error":"server_error"}"#) })
+        };
+        for (status, is_answer) in [
+            (StatusCode::BAD_REQUEST, true),
+            (StatusCode::SERVICE_UNAVAILABLE, false),
+            (StatusCode::TOO_MANY_REQUESTS, false),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/token", listener.local_addr().unwrap());
+            let server = tokio::spawn(axum::serve(listener, answers(status)).into_future());
+            let answer = Http::new(None).unwrap().post(&url, &[]).await;
+            assert_eq!(answer.is_ok(), is_answer, "{status}: {answer:?}");
+            server.abort();
+        }
     }
 }

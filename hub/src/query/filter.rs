@@ -4,7 +4,8 @@ use memchr::memmem::Finder;
 use proto::v1::{Collection, Filter, Row, row::Body};
 
 use super::state;
-use crate::inventory::{Held, Inventory};
+use crate::inventory::{Held, Inventory, Member};
+use crate::rows;
 use crate::seen::repository_of;
 
 /// A filter, with its text as it is compared.
@@ -26,6 +27,12 @@ impl Wanted {
             is_hex: text.bytes().all(|byte| byte.is_ascii_hexdigit()),
             of,
         }
+    }
+
+    /// As it was asked for.
+    #[must_use]
+    pub fn of(&self) -> &Filter {
+        &self.of
     }
 
     /// Whether it takes everything.
@@ -51,9 +58,16 @@ impl Wanted {
             ..
         } = &self.of;
         any(clusters, &held.cluster)
-            && any(namespaces, &held.object.namespace)
+            && any(namespaces, held.namespace())
             && self.names(&held.place, repository_of(held).0)
             && (states.is_empty() || any(states, state(inventory, of, held)))
+    }
+
+    /// Whether it takes a cluster.
+    pub(super) fn takes_member(&self, member: &Member) -> bool {
+        any(&self.of.clusters, &member.name)
+            && any(&self.of.states, rows::cluster_state(member).0)
+            && self.contains(std::iter::once(&*member.name))
     }
 
     /// Whether it takes a row.
@@ -126,6 +140,7 @@ impl Wanted {
     }
 }
 
-fn any(wanted: &[String], value: &str) -> bool {
+/// Whether a value is wanted; an empty list takes every one.
+pub(crate) fn any(wanted: &[String], value: &str) -> bool {
     wanted.is_empty() || wanted.iter().any(|w| w == value)
 }

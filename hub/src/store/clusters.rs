@@ -2,14 +2,15 @@
 
 use futures::TryStreamExt as _;
 use sqlx::Row as _;
+use tokio::sync::mpsc;
 
 use super::decisions::put_decision;
 use super::runs::put_runs;
-use super::{Batch, Kept, Sqlite, StoreError, StoredCluster, StoredDecision, StoredObject, StoredVanished};
+use super::{Batch, Sqlite, StoreError, StoredCluster, StoredDecision, StoredObject, StoredVanished};
 use crate::inventory::Facts;
 
 const CLUSTERS: &str = "SELECT name, cluster_uid, version, kubernetes_version, last_heard, complete, digest, objects, conflict, \
-     accepted FROM cluster";
+     accepted FROM cluster ORDER BY name";
 const PUT_CLUSTER: &str = "INSERT INTO cluster (name, cluster_uid, version, kubernetes_version, last_heard, complete, digest, \
      objects, conflict, accepted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
      ON CONFLICT (name) DO UPDATE SET cluster_uid = excluded.cluster_uid, version = excluded.version, \
@@ -19,7 +20,7 @@ const PUT_OBJECT: &str = "INSERT INTO object (cluster, uid, baseline, state) VAL
      ON CONFLICT (cluster, uid) DO UPDATE SET baseline = excluded.baseline, state = excluded.state";
 
 impl Sqlite {
-    pub(super) async fn read_inventory(&self) -> Result<Kept, StoreError> {
+    pub(super) async fn read_clusters(&self) -> Result<Vec<StoredCluster>, StoreError> {
         let mut clusters = Vec::new();
         let mut rows = sqlx::query(CLUSTERS).fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
@@ -38,18 +39,34 @@ impl Sqlite {
                 accepted: row.try_get(9)?,
             });
         }
-        drop(rows);
-        let mut objects = Vec::new();
-        let mut rows = sqlx::query("SELECT cluster, uid, baseline, state FROM object").fetch(&self.pool);
+        Ok(clusters)
+    }
+
+    pub(super) async fn read_objects(&self, into: mpsc::Sender<Vec<StoredObject>>) -> Result<(), StoreError> {
+        let mut of_cluster: Vec<StoredObject> = Vec::new();
+        // The order of the table: nothing is sorted.
+        let query = "SELECT cluster, uid, baseline, state FROM object ORDER BY cluster, uid";
+        let mut rows = sqlx::query(query).fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
-            objects.push(StoredObject {
+            let object = StoredObject {
                 cluster: row.try_get(0)?,
                 uid: row.try_get(1)?,
                 baseline: row.try_get(2)?,
                 state: row.try_get(3)?,
-            });
+            };
+            if of_cluster
+                .first()
+                .is_some_and(|first| first.cluster != object.cluster)
+            {
+                // An error means that nobody wants the rest.
+                let _ = into.send(std::mem::take(&mut of_cluster)).await;
+            }
+            of_cluster.push(object);
         }
-        Ok((clusters, objects))
+        if !of_cluster.is_empty() {
+            let _ = into.send(of_cluster).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn write_inventory(&self, batch: Batch) -> Result<(), StoreError> {
@@ -124,6 +141,7 @@ impl Sqlite {
             "DELETE FROM run WHERE cluster = ?",
             "DELETE FROM run_day WHERE cluster = ?",
             "DELETE FROM cluster WHERE name = ?",
+            "UPDATE certificate SET forgotten = 1 WHERE cluster = ?",
         ] {
             sqlx::query(query)
                 .bind(&cluster)
@@ -138,7 +156,7 @@ impl Sqlite {
 
 #[cfg(test)]
 mod tests {
-    use super::super::HubStore as _;
+    use super::super::{EnrolmentStore as _, HubStore as _, StoredCertificate, everything};
     use super::*;
 
     #[tokio::test]
@@ -168,11 +186,23 @@ mod tests {
             ..Batch::default()
         };
         store.save(batch).await.unwrap();
+        for name in ["a", "b"] {
+            let certificate = StoredCertificate {
+                serial: name.to_owned(),
+                cluster: name.to_owned(),
+                expires: 10,
+                ..StoredCertificate::default()
+            };
+            store.add_certificate(certificate).await.unwrap();
+        }
         store.forget("a", StoredDecision::default()).await.unwrap();
         drop(store);
         let store = Sqlite::open(&path).await.unwrap();
+        let certificates = store.certificates(5).await.unwrap();
+        let forgotten: Vec<bool> = certificates.iter().map(|one| one.forgotten).collect();
+        assert_eq!(forgotten, [true, false]);
         assert_eq!(
-            store.load().await.unwrap(),
+            everything(&store).await.unwrap(),
             (vec![cluster("b")], vec![object("b")])
         );
     }

@@ -49,6 +49,14 @@ pub struct StoredPoint {
     pub sources: Vec<(String, String, u64)>,
 }
 
+/// Stored bytes of a repository at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSize {
+    pub restic_id: String,
+    pub at: Millis,
+    pub stored: u64,
+}
+
 /// Collectors and what they have collected.
 pub trait CollectStore: Send + Sync {
     /// All collectors.
@@ -66,6 +74,8 @@ pub trait CollectStore: Send + Sync {
         step: Millis,
         since: Millis,
     ) -> BoxFuture<'_, Result<Vec<StoredPoint>, StoreError>>;
+    /// Stored bytes of all repositories by the day, since a time: by restic id, and then oldest first.
+    fn sizes(&self, since: Millis) -> BoxFuture<'_, Result<Vec<StoredSize>, StoreError>>;
     /// Forgets points that are kept no longer.
     fn prune_points(&self, now: Millis) -> BoxFuture<'_, Result<(), StoreError>>;
 }
@@ -95,6 +105,10 @@ impl CollectStore for Sqlite {
         since: Millis,
     ) -> BoxFuture<'_, Result<Vec<StoredPoint>, StoreError>> {
         self.read_points(restic_id.to_owned(), step, since).boxed()
+    }
+
+    fn sizes(&self, since: Millis) -> BoxFuture<'_, Result<Vec<StoredSize>, StoreError>> {
+        self.read_sizes(since).boxed()
     }
 
     fn prune_points(&self, now: Millis) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -196,6 +210,23 @@ impl Sqlite {
             });
         }
         Ok(points)
+    }
+
+    async fn read_sizes(&self, since: Millis) -> Result<Vec<StoredSize>, StoreError> {
+        let query = "SELECT restic_id, at, stored FROM point WHERE step = ? AND bucket >= ? ORDER BY restic_id, bucket";
+        let query = sqlx::query(query).bind(DAY / 1000);
+        let rows = query
+            .bind(since - since.rem_euclid(DAY))
+            .fetch_all(&self.pool)
+            .await?;
+        let size = |row| {
+            Ok(StoredSize {
+                restic_id: sqlx::Row::try_get(row, 0)?,
+                at: sqlx::Row::try_get(row, 1)?,
+                stored: number(row, 2)?,
+            })
+        };
+        rows.iter().map(size).collect()
     }
 
     async fn remove_points(&self, now: Millis) -> Result<(), StoreError> {

@@ -35,6 +35,8 @@ pub struct StoredCertificate {
     pub expires: Millis,
     /// SHA-256 of the key that signed it.
     pub authority: Vec<u8>,
+    /// Its cluster was forgotten since.
+    pub forgotten: bool,
 }
 
 /// The use of a token.
@@ -177,8 +179,8 @@ impl Sqlite {
     }
 
     async fn read_certificates(&self, now: Millis) -> Result<Vec<StoredCertificate>, StoreError> {
-        let query = "SELECT serial, cluster, issued, expires, authority FROM certificate WHERE expires > ? \
-             ORDER BY cluster, issued DESC";
+        let query = "SELECT serial, cluster, issued, expires, authority, forgotten FROM certificate \
+             WHERE expires > ? ORDER BY cluster, issued DESC";
         let rows = sqlx::query(query).bind(now).fetch_all(&self.pool).await?;
         let certificate = |row: &SqliteRow| -> Result<StoredCertificate, StoreError> {
             Ok(StoredCertificate {
@@ -187,6 +189,7 @@ impl Sqlite {
                 issued: row.try_get(2)?,
                 expires: row.try_get(3)?,
                 authority: row.try_get(4)?,
+                forgotten: row.try_get(5)?,
             })
         };
         rows.iter().map(certificate).collect()
@@ -273,6 +276,7 @@ mod tests {
                 issued: 15,
                 expires: 100,
                 authority: vec![9],
+                forgotten: false,
             },
             decision: StoredDecision::default(),
         }

@@ -19,6 +19,7 @@ pub mod runs;
 mod sqlite;
 
 use futures::future::BoxFuture;
+use tokio::sync::mpsc;
 
 use crate::Millis;
 use crate::bindings::{Binding, Key};
@@ -52,6 +53,25 @@ impl StoreError {
     }
 }
 
+/// All clusters and objects at once.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn everything(store: &dyn HubStore) -> Result<Kept, StoreError> {
+    let (into, mut objects) = mpsc::channel(1);
+    let all = async {
+        let mut all = Vec::new();
+        while let Some(of_cluster) = objects.recv().await {
+            all.extend(of_cluster);
+        }
+        all
+    };
+    let (clusters, read, all) = (store.clusters().await?, store.objects(into), all);
+    let (read, all) = tokio::join!(read, all);
+    read?;
+    Ok((clusters, all))
+}
+
 /// A durable store. `Ok` means on disk. Every write fails with [`StoreError::Fenced`] when a later epoch has begun.
 pub trait HubStore:
     collect::CollectStore
@@ -77,8 +97,10 @@ pub trait HubStore:
     fn raise_epoch(&self, above: u64) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Whether the last write was kept.
     fn is_well(&self) -> bool;
-    /// Everything that is kept.
-    fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>>;
+    /// All clusters, by name.
+    fn clusters(&self) -> BoxFuture<'_, Result<Vec<StoredCluster>, StoreError>>;
+    /// All objects, cluster by cluster in the order of their names: those of one cluster together.
+    fn objects(&self, into: mpsc::Sender<Vec<StoredObject>>) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Policies that vanished without a tombstone.
     fn vanished(&self) -> BoxFuture<'_, Result<Vec<StoredVanished>, StoreError>>;
     /// Keeps a batch, all of it or nothing.

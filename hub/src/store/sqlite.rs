@@ -10,12 +10,14 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Row as _, Sqlite as Database, Transaction};
+use tokio::sync::mpsc;
 
 use super::decisions::begin_chain;
 use super::locks::number;
 use super::{
-    Age, AuditQuery, Batch, History, HubStore, Kept, KeptBindings, PlanCursor, Start, StoreError,
-    StoredAudit, StoredDecision, StoredEnd, StoredGrant, StoredLock, StoredPlan, StoredVanished,
+    Age, AuditQuery, Batch, History, HubStore, KeptBindings, PlanCursor, Start, StoreError, StoredAudit,
+    StoredCluster, StoredDecision, StoredEnd, StoredGrant, StoredLock, StoredObject, StoredPlan,
+    StoredVanished,
 };
 use crate::Millis;
 use crate::bindings::{Binding, Key};
@@ -165,8 +167,12 @@ impl HubStore for Sqlite {
         !self.failed.load(Ordering::Acquire)
     }
 
-    fn load(&self) -> BoxFuture<'_, Result<Kept, StoreError>> {
-        self.read_inventory().boxed()
+    fn clusters(&self) -> BoxFuture<'_, Result<Vec<StoredCluster>, StoreError>> {
+        self.read_clusters().boxed()
+    }
+
+    fn objects(&self, into: mpsc::Sender<Vec<StoredObject>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.read_objects(into).boxed()
     }
 
     fn vanished(&self) -> BoxFuture<'_, Result<Vec<StoredVanished>, StoreError>> {
@@ -270,7 +276,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::StoredObject;
+    use super::super::everything;
     use super::*;
 
     #[derive(Clone, Debug)]
@@ -318,7 +324,7 @@ mod tests {
                         }
                     }
                 }
-                let (_, objects) = store.load().await.unwrap();
+                let (_, objects) = everything(&store).await.unwrap();
                 let held: BTreeMap<_, _> = objects.into_iter().map(|o| (o.uid, o.state)).collect();
                 assert_eq!(held, model);
             });

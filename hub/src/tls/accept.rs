@@ -1,8 +1,10 @@
 //! Connections of one listener: each gets a time for its handshake, and there are only so many.
 
+use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,11 +22,19 @@ use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 use tracing::{debug, warn};
 
 use super::served::Served;
+use crate::rate::network;
 
 /// A handshake that is not over by then is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// After a failed accept: usually there are no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A client says what it wants this soon after its handshake, or is not served.
+const FIRST: Duration = Duration::from_secs(10);
+/// A connection on which nothing has come or gone for so long is given up. HTTP/2 is asked for a sign of life more often.
+const QUIET: Duration = Duration::from_secs(90);
+/// One source may have this part of the handshakes: who stalls all of its own keeps nobody else out.
+const SHARE: usize = 4;
 
 /// A connection whose certificate is not trusted any more is open for this much longer.
 const PARTING: Duration = Duration::from_secs(2);
@@ -43,7 +53,82 @@ pub struct Accepted {
     stream: TlsStream<TcpStream>,
     /// Why it ends, whatever is open on it; `None` for a client without a certificate.
     end: Option<BoxFuture<'static, &'static str>>,
+    quiet: Quiet,
     _permit: OwnedSemaphorePermit,
+}
+
+/// How long nothing has come or gone.
+struct Quiet {
+    timer: Pin<Box<Sleep>>,
+    last: Instant,
+    /// Something has come.
+    heard: bool,
+}
+
+impl Quiet {
+    fn new() -> Quiet {
+        Quiet {
+            timer: Box::pin(sleep(FIRST)),
+            last: Instant::now(),
+            heard: false,
+        }
+    }
+
+    /// The timer is not set anew each time: it looks when it is over.
+    fn moved(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// Whether it was quiet for too long. Otherwise the task is woken when it might be.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let due = self.last + QUIET;
+            if !self.heard || due <= Instant::now() {
+                return true;
+            }
+            self.timer.as_mut().reset(due);
+        }
+        false
+    }
+}
+
+/// How many handshakes of each source are under way.
+#[derive(Default)]
+struct Sources(Mutex<HashMap<IpAddr, usize>>);
+
+impl Sources {
+    /// A place for one more, if the source has not got `most`.
+    fn take(self: &Arc<Sources>, source: IpAddr, most: usize) -> Option<Source> {
+        let source = network(source);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(source).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Source {
+            sources: self.clone(),
+            source,
+        })
+    }
+}
+
+/// A handshake that counts until it is dropped.
+struct Source {
+    sources: Arc<Sources>,
+    source: IpAddr,
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let mut counts = self.sources.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.source);
+            }
+        }
+    }
 }
 
 /// Accepts connections until `stop`, with the configuration of the moment.
@@ -72,6 +157,7 @@ async fn run(
 ) {
     let connections = Arc::new(Semaphore::new(bounds.connections));
     let handshakes = Arc::new(Semaphore::new(bounds.handshakes));
+    let sources = Arc::<Sources>::default();
     loop {
         // Who comes while all are busy waits in the kernel's queue.
         let Ok(handshake) = handshakes.clone().acquire_owned().await else {
@@ -85,6 +171,10 @@ async fn run(
                 continue;
             }
         };
+        let Some(source) = sources.take(peer.ip(), bounds.handshakes.div_ceil(SHARE)) else {
+            debug!(%peer, "too many handshakes from there; one was closed");
+            continue;
+        };
         let Ok(permit) = connections.clone().try_acquire_owned() else {
             warn!(%peer, limit = bounds.connections, "too many connections; one was closed");
             continue;
@@ -93,7 +183,7 @@ async fn run(
         tokio::spawn(async move {
             let served = config.borrow().clone();
             let acceptor = TlsAcceptor::from(served.config());
-            let _handshake = handshake;
+            let _handshake = (handshake, source);
             // A short answer is sent at once: held back until the last one is acknowledged, each would take 40 ms.
             let _ = stream.set_nodelay(true);
             match timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -102,6 +192,7 @@ async fn run(
                     let accepted = Accepted {
                         stream,
                         end,
+                        quiet: Quiet::new(),
                         _permit: permit,
                     };
                     // An error means that the server has ended.
@@ -164,6 +255,15 @@ async fn distrusted(
     }
 }
 
+impl Accepted {
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(_))) {
+            self.quiet.moved();
+        }
+        written
+    }
+}
+
 impl Connected for Accepted {
     type ConnectInfo = TlsConnectInfo<TcpConnectInfo>;
 
@@ -183,13 +283,23 @@ impl AsyncRead for Accepted {
         {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.quiet.heard = true;
+            self.quiet.moved();
+        } else if read.is_pending() && self.quiet.poll(cx) {
+            let text = "nothing has come or gone for too long";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
+        }
+        read
     }
 }
 
 impl AsyncWrite for Accepted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -205,10 +315,65 @@ impl AsyncWrite for Accepted {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    async fn end_of(quiet: &mut Quiet) -> Duration {
+        let began = Instant::now();
+        poll_fn(|cx| {
+            if quiet.poll(cx) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_after_its_handshake_is_not_kept() {
+        let mut quiet = Quiet::new();
+        // What the server sends to it is no word of the client.
+        quiet.moved();
+        assert_eq!(end_of(&mut quiet).await.as_secs(), FIRST.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_when_nothing_has_moved_for_long_and_not_before() {
+        let mut quiet = Quiet::new();
+        quiet.heard = true;
+        assert!(
+            timeout(Duration::from_secs(80), end_of(&mut quiet))
+                .await
+                .is_err()
+        );
+        quiet.moved();
+        assert_eq!(end_of(&mut quiet).await.as_secs(), QUIET.as_secs());
+    }
+
+    #[test]
+    fn a_source_that_stalls_its_handshakes_leaves_places_to_others() {
+        let sources = Arc::<Sources>::default();
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let held: Vec<Source> = (0..2).filter_map(|_| sources.take(one, 2)).collect();
+        assert_eq!(held.len(), 2);
+        assert!(sources.take(one, 2).is_none());
+        assert!(sources.take(other, 2).is_some());
+        drop(held);
+        assert!(sources.take(one, 2).is_some());
+        assert!(sources.0.lock().unwrap().is_empty(), "nobody is remembered");
     }
 }

@@ -58,7 +58,7 @@ struct Material {
     presented: Presented,
     /// The certificate that the authority makes: who enrols compares a pin with what signed it.
     own: Option<Presented>,
-    /// Authorities in a file, which clients have to trust as well.
+    /// Authorities in files, which clients have to trust as well.
     given: Vec<CertificateDer<'static>>,
     link: Vec<CertificateDer<'static>>,
     view: Vec<CertificateDer<'static>>,
@@ -78,6 +78,8 @@ pub struct Keys {
     authority: Option<Arc<Authority>>,
     /// Authorities in a file, trusted besides the hub's own.
     link_file: Option<PathBuf>,
+    /// Authorities of the given certificate alone: clients trust them, and the hub does not.
+    hub_file: Option<PathBuf>,
     /// Authority of people, in place of those of the link.
     view_file: Option<PathBuf>,
     names: Vec<String>,
@@ -114,6 +116,7 @@ impl Keys {
             hub,
             authority,
             link_file: config.tls_ca.clone(),
+            hub_file: config.tls_cert_ca.clone(),
             view_file: config.view_ca.clone(),
             names,
             material: None,
@@ -192,8 +195,10 @@ impl Keys {
     fn read(&self, now: Millis) -> anyhow::Result<(Material, Option<Millis>)> {
         let mut link = self.authority.as_ref().map_or_else(Vec::new, |a| a.bundle());
         let given = self.link_file.as_deref().map(certificates).transpose()?;
-        let given = given.unwrap_or_default();
+        let mut given = given.unwrap_or_default();
         link.extend(given.iter().cloned());
+        let hub = self.hub_file.as_deref().map(certificates).transpose()?;
+        given.extend(hub.unwrap_or_default());
         let view = match &self.view_file {
             Some(file) => certificates(file)?,
             None => link.clone(),
@@ -206,7 +211,10 @@ impl Keys {
             None => (None, None),
         };
         let presented = match (&self.given, &own) {
-            (Some(given), _) => self.presented(given, &link)?,
+            (Some(presented), _) => {
+                let own = self.authority.as_ref().map_or_else(Vec::new, |a| a.bundle());
+                self.presented(presented, &[own, given.clone()].concat())?
+            }
             (None, Some(own)) => own.again(),
             (None, None) => anyhow::bail!("there is no certificate of the hub"),
         };
@@ -222,8 +230,8 @@ impl Keys {
 
     /// The given certificate. One that cannot be used keeps the one before in use: whom the listeners trust must follow all
     /// the same, or a rotation of the authority would go on without them.
-    fn presented(&self, given: &Given, link: &[CertificateDer<'static>]) -> anyhow::Result<Presented> {
-        match (given.read(link), &self.material) {
+    fn presented(&self, given: &Given, announced: &[CertificateDer<'static>]) -> anyhow::Result<Presented> {
+        match (given.read(announced), &self.material) {
             (Ok(presented), _) => Ok(presented),
             (Err(error), Some(present)) => {
                 warn!("the present certificate of the hub stays in use: {error:#}");
@@ -256,8 +264,8 @@ impl Given {
         let chain = certificates(&self.certificate)?;
         is_verified(&chain, authorities).with_context(|| {
             format!(
-                "spokes and people would refuse {} (--tls-cert): they trust what the hub announces, its own authority and \
-                 --tls-ca, and none of these verifies it; add its authority to --tls-ca",
+                "spokes and people would refuse {} (--tls-cert): they trust what the hub announces, its own authority, \
+                 --tls-ca and --tls-cert-ca, and none of these verifies it; give its authority as --tls-cert-ca",
                 self.certificate.display()
             )
         })?;

@@ -134,6 +134,12 @@ impl Fleet {
         }
     }
 
+    /// As above, with other arguments.
+    pub async fn restart_with(mut self, more: &[&str], change: impl AsyncFnOnce(&Path)) -> Fleet {
+        self.more = more.iter().map(|text| (*text).to_owned()).collect();
+        self.restart_on(change).await
+    }
+
     /// Stops the hub, and gives back what is needed to start another.
     pub async fn stop(self) -> tempfile::TempDir {
         self.stop.cancel();
@@ -157,16 +163,8 @@ impl Fleet {
         port: u16,
         identity: Option<(String, String)>,
     ) -> Result<Channel, tonic::transport::Error> {
-        let given = std::fs::read_to_string(self.dir.path().join("ca.crt")).unwrap();
-        let own = self
-            .running
-            .hub
-            .membership
-            .authority
-            .as_ref()
-            .unwrap()
-            .bundle_pem();
-        let ca = given + &own;
+        let authorities = self.running.hub.membership.authorities();
+        let ca: String = authorities.iter().map(|der| own::pem(der)).collect();
         let mut tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(ca))
             .domain_name("hub");

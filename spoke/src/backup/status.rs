@@ -78,10 +78,8 @@ pub fn with_runs(
     let mut soon = |at: Option<Timestamp>| look_again = look_again.into_iter().chain(at).min();
     // Jobs that were deleted need no memory: nothing can count them again.
     let mut counted: Vec<String> = Vec::new();
-    let mut ended: Vec<EndedRun<'_>> = deleted(old, backup, jobs, now)
-        .into_iter()
-        .map(|(name, end)| (name, end, None))
-        .collect();
+    let gone = deleted(old, backup, jobs, now).into_iter();
+    let mut ended: Vec<EndedRun<'_>> = gone.map(|(name, end)| (name, end, None)).collect();
     let mut under_way = UnderWay::default();
     status.queue_place = None;
     for run in jobs {
@@ -92,11 +90,8 @@ pub fn with_runs(
         }
         // It is not under way: maintenance does not wait for it, and its deletion is no failed run.
         if queue::is_parked(&run.job) {
-            let first = under_way
-                .waiting
-                .is_none()
-                .then(|| parked.waits(&name, &uid, old));
-            if let Some(waits) = first {
+            if under_way.waiting.is_none() {
+                let waits = parked.waits(&name, &uid, old);
                 (status.queue_place, under_way.waiting) = (waits.place, Some(waits.words));
             }
             continue;

@@ -8,12 +8,28 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use crate::world::{Undecodable, slim};
+use super::{Broken, key};
+use crate::world::{Key, Undecodable, slim};
 
 /// A decoded object, or the record of one that does not decode.
 #[derive(Clone, Debug)]
 pub struct Guard<K> {
     pub object: Result<K, Undecodable>,
+}
+
+/// Key and object, or the record of one that does not decode.
+pub(super) fn decode<K: Resource<DynamicType = ()>>(guard: Guard<K>) -> Result<(Key, K), Broken> {
+    match guard.object {
+        Ok(mut object) => {
+            slim(object.meta_mut());
+            Ok((key(&object), object))
+        }
+        Err(object) => {
+            let (namespace, name) = (object.meta.namespace.as_deref(), object.meta.name.as_deref());
+            let key = Key::new(namespace.unwrap_or_default(), name.unwrap_or_default());
+            Err(Box::new((key, object)))
+        }
+    }
 }
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guard<K> {

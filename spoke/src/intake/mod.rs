@@ -3,6 +3,7 @@
 
 mod changes;
 mod guard;
+mod lists;
 mod notices;
 mod pauses;
 mod relist;
@@ -12,11 +13,11 @@ mod routes;
 mod selection;
 mod table;
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -28,22 +29,23 @@ use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch as signal;
 use tokio::time::{Instant, sleep};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::context::Context;
 use crate::service::{Running, Service, Stage};
 use crate::world::{
     AppPodView, ClaimView, CronJobView, Delivery, JobView, Key, MetaView, NamespaceView, PodView, Store,
-    Stored, Undecodable, World, slim,
+    Stored, Undecodable, World,
 };
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 
 use guard::Guard;
+use lists::Lists;
 use pauses::Pauses;
 use relist::{Change, Relist};
 use requests::Step;
 pub use routes::Routes;
-use selection::{APP_PODS, everything, of_applications, ours};
+use selection::{APP_PODS, Part, everything, of_applications, ours};
 pub use table::Reader;
 use table::Row;
 
@@ -52,26 +54,25 @@ const YIELD: usize = 64;
 const ADVICE: &str = "the log line \"panicked at\" before names the place; an object that an older or newer version wrote may be the \
                       cause, and another version of the operator the remedy";
 
-/// All watches as services. The receiver turns true when each has listed once.
+/// All watches as services, of these namespaces or of all where none is given. The receiver turns true when each has
+/// listed once.
 pub fn services(
     client: &Client,
     context: &Arc<Context>,
     routes: &Arc<Routes>,
+    namespaces: &[String],
 ) -> (Vec<Service>, signal::Receiver<bool>) {
     let (synced, receiver) = signal::channel(false);
     let intake = Intake {
         client: client.clone(),
         context: context.clone(),
         routes: routes.clone(),
-        lists: Arc::new(Lists {
-            missing: Mutex::default(),
-            routes: routes.clone(),
-            synced,
-        }),
+        parts: Part::all(namespaces),
+        lists: Arc::new(Lists::new(routes.clone(), synced)),
     };
     let i = &intake;
     remembered::remember_deleted(context);
-    let mut services = vec![
+    let mut services = [
         i.guarded::<ResticRepository>(Reader::Repositories, |w| &w.repositories, table::REPOSITORY),
         i.guarded::<ResticBackup>(Reader::Backups, |w| &w.backups, table::BACKUP),
         i.guarded::<ResticRestore>(Reader::Restores, |w| &w.restores, table::RESTORE),
@@ -86,48 +87,14 @@ pub fn services(
         i.metadata::<ConfigMap>(ours(), |w| &w.config_maps, table::CONFIG_MAP),
         i.metadata::<Secret>(everything(), |w| &w.secrets, table::SECRET),
         i.watch::<PersistentVolumeClaim, _>(everything(), ClaimView::of, |w| &w.claims, table::CLAIM),
-        i.watch::<PartialObjectMeta<Namespace>, _>(
-            everything(),
-            NamespaceView::of,
-            |w| &w.namespaces,
-            table::NAMESPACE,
-        ),
-    ];
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>();
+    services.push(i.namespaces());
     // Nothing waits for these: without them only reasons are missing.
-    services.extend(notices::services(client, context, routes));
+    services.extend(notices::services(client, context, routes, &i.parts));
     (services, receiver)
-}
-
-/// Which watches have not listed yet.
-struct Lists {
-    missing: Mutex<BTreeSet<String>>,
-    routes: Arc<Routes>,
-    /// Kept until the end: a dropped sender would look like a change to the receivers.
-    synced: signal::Sender<bool>,
-}
-
-impl Lists {
-    fn expect(&self, name: &str) {
-        self.lock().insert(name.to_owned());
-    }
-
-    /// A watch has listed. `false` if it had before, in an earlier start.
-    fn listed(&self, name: &str) -> bool {
-        let mut missing = self.lock();
-        if !missing.remove(name) {
-            return false;
-        }
-        debug!(resource = name, "listed");
-        if missing.is_empty() {
-            self.routes.open();
-            self.synced.send_replace(true);
-        }
-        true
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What every watch is wired to.
@@ -137,15 +104,35 @@ struct Intake {
     context: Arc<Context>,
     routes: Arc<Routes>,
     lists: Arc<Lists>,
+    parts: Vec<Part>,
 }
 
 /// What one watch is wired to.
 struct Wiring<V: 'static> {
-    name: String,
+    /// The type, as metrics name it.
+    kind: String,
+    part: Part,
     /// Actors of the watched resources themselves.
     own: Option<Reader>,
     store: fn(&World) -> &Store<V>,
     rows: &'static [Row<V>],
+}
+
+impl<V: 'static> Wiring<V> {
+    fn new(kind: String, part: &Part, store: fn(&World) -> &Store<V>, rows: &'static [Row<V>]) -> Wiring<V> {
+        Wiring {
+            kind,
+            part: part.clone(),
+            own: None,
+            store,
+            rows,
+        }
+    }
+
+    /// The type, and the namespace of a watch of one alone.
+    fn name(&self) -> String {
+        self.part.name(&self.kind)
+    }
 }
 
 /// An object that does not decode.
@@ -159,33 +146,46 @@ impl Intake {
         view: fn(&K) -> V,
         store: fn(&World) -> &Store<V>,
         rows: &'static [Row<V>],
-    ) -> Service
+    ) -> Vec<Service>
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
         V: Stored,
     {
-        let api = Api::<K>::all(self.noted(store));
-        let decode = move |object: K| Ok((key(&object), view(&object)));
-        let wiring = Wiring {
-            name: K::kind(&()).into_owned(),
-            own: None,
-            store,
-            rows,
+        store(&self.context.world).filled_by(self.parts.len());
+        let service = |part: &Part| {
+            let api = part.api::<K>(self.noted(store, part.number));
+            let config = config.clone();
+            let decode = move |object: K| Ok((key(&object), view(&object)));
+            let wiring = Wiring::new(K::kind(&()).into_owned(), part, store, rows);
+            self.service(wiring, move || watch(api.clone(), config.clone()), decode)
         };
-        self.service(wiring, move || watch(api.clone(), config.clone()), decode)
+        self.parts.iter().map(service).collect()
+    }
+
+    /// Namespaces themselves: of those that are not watched, too.
+    fn namespaces(&self) -> Service {
+        let store: fn(&World) -> &Store<NamespaceView> = |world| &world.namespaces;
+        let api = Api::<PartialObjectMeta<Namespace>>::all(self.noted(store, 0));
+        let decode = |object: PartialObjectMeta<Namespace>| Ok((key(&object), NamespaceView::of(&object)));
+        let wiring = Wiring::new("Namespace".to_owned(), &Part::whole(), store, table::NAMESPACE);
+        self.service(wiring, move || watch(api.clone(), everything()), decode)
     }
 
     /// Pods of applications, by what backups read of them.
-    fn app_pods(&self) -> Service {
-        let api = Api::<Pod>::all(self.client.clone());
-        let wiring = Wiring {
-            name: APP_PODS.to_owned(),
-            own: None,
-            store: |world: &World| &world.app_pods,
-            rows: table::APP_POD,
+    fn app_pods(&self) -> Vec<Service> {
+        let store: fn(&World) -> &Store<AppPodView> = |world| &world.app_pods;
+        let service = |part: &Part| {
+            let api = part.api::<Pod>(self.client.clone());
+            let wiring = Wiring::new(APP_PODS.to_owned(), part, store, table::APP_POD);
+            let decode = |pod: Pod| Ok((key(&pod), AppPodView::of(&pod)));
+            self.service(wiring, move || watch(api.clone(), of_applications()), decode)
         };
-        let decode = |pod: Pod| Ok((key(&pod), AppPodView::of(&pod)));
-        self.service(wiring, move || watch(api.clone(), of_applications()), decode)
+        self.parts.iter().map(service).collect()
     }
 
     /// A type of which only metadata is transferred and kept.
@@ -194,38 +194,39 @@ impl Intake {
         config: watcher::Config,
         store: fn(&World) -> &Store<MetaView>,
         rows: &'static [Row<MetaView>],
-    ) -> Service
+    ) -> Vec<Service>
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
     {
         self.watch::<PartialObjectMeta<K>, _>(config, MetaView::of, store, rows)
     }
 
     /// One of our own kinds: an object that does not decode is reported and leaves its neighbours alone. The echo of an own
     /// write is new to others: backups wait for the status of their repository.
-    fn guarded<K>(&self, own: Reader, store: fn(&World) -> &Store<K>, rows: &'static [Row<K>]) -> Service
+    fn guarded<K>(&self, own: Reader, store: fn(&World) -> &Store<K>, rows: &'static [Row<K>]) -> Vec<Service>
     where
-        K: Resource<DynamicType = ()> + Stored + Clone + DeserializeOwned + Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Stored
+            + Clone
+            + DeserializeOwned
+            + Debug,
     {
-        let api = Api::<Guard<K>>::all(self.noted(store));
-        let decode = move |guard: Guard<K>| match guard.object {
-            Ok(mut object) => {
-                slim(object.meta_mut());
-                Ok((key(&object), object))
-            }
-            Err(object) => {
-                let (namespace, name) = (object.meta.namespace.as_deref(), object.meta.name.as_deref());
-                let key = Key::new(namespace.unwrap_or_default(), name.unwrap_or_default());
-                Err(Box::new((key, object)))
-            }
+        store(&self.context.world).filled_by(self.parts.len());
+        let service = |part: &Part| {
+            let api = part.api::<Guard<K>>(self.noted(store, part.number));
+            let wiring = Wiring {
+                own: Some(own),
+                ..Wiring::new(K::kind(&()).into_owned(), part, store, rows)
+            };
+            self.service(wiring, move || watch(api.clone(), everything()), guard::decode)
         };
-        let wiring = Wiring {
-            name: K::kind(&()).into_owned(),
-            own: Some(own),
-            store,
-            rows,
-        };
-        self.service(wiring, move || watch(api.clone(), everything()), decode)
+        self.parts.iter().map(service).collect()
     }
 
     fn service<T, V, S, D>(
@@ -240,8 +241,9 @@ impl Intake {
         S: Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
         D: Fn(T) -> Result<(Key, V), Broken> + Clone + Send + Sync + 'static,
     {
-        self.lists.expect(&wiring.name);
-        let name = format!("watch/{}", wiring.name);
+        let name = wiring.name();
+        self.lists.expect(&name);
+        let name = format!("watch/{name}");
         let (intake, wiring) = (self.clone(), Arc::new(wiring));
         Service::new(name, Stage::Intake, ADVICE, move |running| {
             let (intake, wiring, decode) = (intake.clone(), wiring.clone(), decode.clone());
@@ -269,7 +271,8 @@ impl Intake {
         let mut stream = Box::pin(stream);
         let mut pauses = Pauses::new(self.context.random.clone());
         let store = (wiring.store)(&self.context.world);
-        let mut relist = Relist::new(wiring.own.is_some());
+        let mut relist = Relist::new(wiring.own.is_some()).within(wiring.part.namespace.clone());
+        let note = |change: fn(&mut Delivery)| store.note_part(wiring.part.number, change);
         let mut listing = true;
         let mut events = 0;
         running.waits(LISTING);
@@ -277,10 +280,10 @@ impl Intake {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    store.note(Delivery::broke);
-                    self.context.metrics.watch_error(&wiring.name);
+                    note(Delivery::broke);
+                    self.context.metrics.watch_error(&wiring.kind);
                     let pause = pauses.failed(&error, Instant::now());
-                    warn!(resource = wiring.name, %error, ?pause, "a watch broke and starts again");
+                    warn!(resource = wiring.name(), %error, ?pause, "a watch broke and starts again");
                     if listing {
                         running.waits(format!("{LISTING}: {error}"));
                     }
@@ -288,11 +291,11 @@ impl Intake {
                     continue;
                 }
             };
-            self.context.metrics.watch_event(&wiring.name);
+            self.context.metrics.watch_event(&wiring.kind);
             pauses.yielded(&event);
             let done = matches!(event, Event::InitDone);
             if matches!(event, Event::Init) {
-                store.note(Delivery::broke);
+                note(Delivery::broke);
             }
             for change in self.take(wiring, &mut relist, event, &decode) {
                 if let Some(own) = wiring.own {
@@ -301,13 +304,13 @@ impl Intake {
                 self.routes.readers(&self.context.world, wiring.rows, &change);
             }
             if done {
-                store.note(Delivery::listed);
+                note(Delivery::listed);
             }
             if done && listing {
                 listing = false;
                 running.well();
                 // After a failure: what was in the store already and had not been passed on yet.
-                if !self.lists.listed(&wiring.name) {
+                if !self.lists.listed(&wiring.name()) {
                     self.routes.look_at_all();
                 }
             }
@@ -318,12 +321,12 @@ impl Intake {
         }
     }
 
-    /// A client whose requests are noted in the store that they fill.
-    fn noted<V: Stored>(&self, store: fn(&World) -> &Store<V>) -> Client {
+    /// A client whose requests are noted in the store that they fill, as those of one of its watches.
+    fn noted<V: Stored>(&self, store: fn(&World) -> &Store<V>, part: usize) -> Client {
         let context = self.context.clone();
         requests::noted(&self.client, move |step| {
             let now = context.clock.now();
-            store(&context.world).note(|delivery| match step {
+            store(&context.world).note_part(part, |delivery| match step {
                 Step::Sent => delivery.asked(now),
                 Step::WatchAccepted => delivery.accepted(now),
             });
@@ -345,8 +348,8 @@ impl Intake {
             Err(broken) => {
                 let (key, object) = *broken;
                 if !deleted {
-                    self.context.metrics.undecodable(&wiring.name);
-                    warn!(resource = wiring.name, object = %key, error = object.error, "an object could not be decoded and is left as it is");
+                    self.context.metrics.undecodable(&wiring.kind);
+                    warn!(resource = wiring.name(), object = %key, error = object.error, "an object could not be decoded and is left as it is");
                 }
                 relist.undecodable(store, key, object, deleted)
             }

@@ -7,7 +7,6 @@ use crds::names;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event as Warning;
-use kube::api::Api;
 use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt as _};
@@ -16,7 +15,7 @@ use tracing::warn;
 
 use super::Routes;
 use super::pauses::Pauses;
-use super::selection::everything;
+use super::selection::{Part, everything};
 use crate::context::Context;
 use crate::service::{Service, Stage};
 use crate::world::{Key, Notice, World};
@@ -33,15 +32,21 @@ const SELECTORS: [(&str, &str); 3] = [
 ];
 
 /// One watch for each, as services.
-pub fn services(client: &Client, context: &Arc<Context>, routes: &Arc<Routes>) -> Vec<Service> {
-    let service = |(name, selector): (&str, &'static str)| {
-        let (client, context, routes) = (client.clone(), context.clone(), routes.clone());
+pub(super) fn services(
+    client: &Client,
+    context: &Arc<Context>,
+    routes: &Arc<Routes>,
+    parts: &[Part],
+) -> Vec<Service> {
+    let service = |((name, selector), part): ((&str, &'static str), &Part)| {
+        let (context, routes) = (context.clone(), routes.clone());
+        let api = part.api::<Warning>(client.clone());
         Service::new(
-            format!("Event of a {name}"),
+            part.name(&format!("Event of a {name}")),
             Stage::Intake,
             super::ADVICE,
             move |running| {
-                let stream = watch(Api::<Warning>::all(client.clone()), everything().fields(selector));
+                let stream = watch(api.clone(), everything().fields(selector));
                 let (context, routes) = (context.clone(), routes.clone());
                 async move {
                     running.well();
@@ -54,7 +59,8 @@ pub fn services(client: &Client, context: &Arc<Context>, routes: &Arc<Routes>) -
             },
         )
     };
-    SELECTORS.into_iter().map(service).collect()
+    let of_all = |selector| parts.iter().map(move |part| (selector, part));
+    SELECTORS.into_iter().flat_map(of_all).map(service).collect()
 }
 
 async fn keep(

@@ -43,6 +43,8 @@ pub struct Relist<V> {
     /// States as the watch delivered them last, where the echo of an own write is news to others: what changed is then
     /// not what differs from the store. Shares the objects of the store.
     delivered: Option<HashMap<Key, Arc<V>>>,
+    /// The one namespace that the watch covers, of a store that watches of others fill, too.
+    namespace: Option<String>,
 }
 
 impl<V: Stored> Relist<V> {
@@ -52,14 +54,26 @@ impl<V: Stored> Relist<V> {
         Relist {
             unseen: None,
             delivered: echoes.then(HashMap::new),
+            namespace: None,
         }
+    }
+
+    /// Of one namespace alone: its lists say nothing of others.
+    #[must_use]
+    pub fn within(mut self, namespace: Option<String>) -> Relist<V> {
+        self.namespace = namespace;
+        self
     }
 
     /// Takes an event into the store. Returns what changed.
     pub fn apply(&mut self, store: &Store<V>, event: Event<(Key, V)>) -> Vec<Change<V>> {
         match event {
             Event::Init => {
-                self.unseen = Some(store.all_keys().into_iter().collect());
+                let mut keys: HashSet<Key> = store.all_keys().into_iter().collect();
+                if let Some(namespace) = &self.namespace {
+                    keys.retain(|key| *key.namespace == **namespace);
+                }
+                self.unseen = Some(keys);
                 Vec::new()
             }
             Event::InitApply((key, value)) => {
@@ -186,6 +200,26 @@ mod tests {
         );
         assert_eq!(names(relist.apply(&store, Event::InitDone)), ["ns/b"]);
         assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn a_list_of_one_namespace_says_nothing_of_others() {
+        let store = Store::default();
+        let [mut one, mut other] = ["one", "other"].map(|ns| Relist::new(false).within(Some(ns.to_owned())));
+        let list = |relist: &mut Relist<Entry>, keys: &[(&str, &'static str)]| {
+            relist.apply(&store, Event::Init);
+            for (namespace, name) in keys {
+                relist.apply(
+                    &store,
+                    Event::InitApply((Key::new(*namespace, *name), Entry(name, 1))),
+                );
+            }
+            names(relist.apply(&store, Event::InitDone))
+        };
+        assert!(list(&mut one, &[("one", "a"), ("one", "b")]).is_empty());
+        assert!(list(&mut other, &[("other", "c")]).is_empty());
+        assert_eq!(list(&mut one, &[("one", "b")]), ["one/a"]);
+        assert_eq!(store.len(), 2, "other/c is still there");
     }
 
     #[test]

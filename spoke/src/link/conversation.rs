@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use crds::conditions::types;
 use proto::v1::fleet_link_client::FleetLinkClient;
 use proto::v1::spoke_message::Body;
-use proto::v1::{Hello, HubMessage, SpokeMessage, Welcome, hub_message};
+use proto::v1::{ClaimsReport, Hello, HubMessage, SpokeMessage, Welcome, hub_message};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
@@ -26,6 +26,8 @@ use crate::world::Key;
 
 /// Changes within this time travel together.
 const COALESCE: Duration = Duration::from_millis(50);
+/// Claims are looked through this long after something has changed: pods come and go.
+const SURVEY: Duration = Duration::from_secs(10);
 /// Until the hub has sent its own interval.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const CLOSED: &str = "the stream to the hub is closed";
@@ -59,6 +61,8 @@ pub(super) async fn session(config: &LinkConfig, context: &Context, wake: &Wake)
         session,
         waiting: Waiting::default(),
         collect: None,
+        survey: None,
+        claims: None,
         beat: every(HEARTBEAT),
         welcome: false,
         renewal: Renewal::new(held, context),
@@ -77,6 +81,10 @@ struct Conversation<'a> {
     waiting: Waiting,
     /// When marked changes are collected.
     collect: Option<Instant>,
+    /// When claims are looked through.
+    survey: Option<Instant>,
+    /// Claims as they were sent.
+    claims: Option<ClaimsReport>,
     beat: Interval,
     /// The hub has answered the Hello.
     welcome: bool,
@@ -92,6 +100,8 @@ impl Conversation<'_> {
                 waiting,
                 session,
                 collect,
+                survey,
+                claims,
                 beat,
                 welcome,
                 renewal,
@@ -128,6 +138,15 @@ impl Conversation<'_> {
                     session.changes(&context.world, &context.outbox);
                 }
                 () = context.outbox.changed() => *collect = collect.or(Some(Instant::now() + COALESCE)),
+                () = context.coverage.changed() => *survey = survey.or(Some(Instant::now() + SURVEY)),
+                () = at(*survey), if *welcome && !session.is_busy() => {
+                    *survey = None;
+                    let present = context.coverage.report(&context.world);
+                    if claims.as_ref() != Some(&present) {
+                        session.claims(present.clone());
+                        *claims = Some(present);
+                    }
+                }
                 () = context.creations.changed(), if *welcome => waiting.extend(context.creations.take()),
                 () = context.commands.reported(), if *welcome => waiting.extend(context.commands.take_reports()),
                 () = context.browsing.answered(), if *welcome => waiting.extend(context.browsing.take()),
@@ -241,6 +260,7 @@ impl Conversation<'_> {
         }
         // What was marked before the Hello counts as well: its wake-up may have been for an earlier session.
         self.collect = Some(Instant::now());
+        self.survey = Some(Instant::now());
         context.creations.restart();
         context.commands.restart();
         context.browsing.restart();
@@ -290,6 +310,7 @@ fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut S
         hub_incarnation: seen.incarnation.clone(),
         hub_epoch: seen.epoch,
         collects: true,
+        retains_for_others: true,
     };
     SpokeMessage {
         body: Some(Body::Hello(hello)),
@@ -372,6 +393,7 @@ fn kind(message: &SpokeMessage) -> &'static str {
         }
         Some(Body::CommandReport(_)) => "command",
         Some(Body::BrowsePart(_)) => "browse",
+        Some(Body::ClaimsReport(_)) => "claims",
         Some(_) => "lease",
         None => "unknown",
     }

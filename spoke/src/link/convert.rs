@@ -5,6 +5,7 @@ use crds::backup::{BackupResult, BackupRun, BackupSource};
 use crds::conditions::{self, types};
 use crds::integrity::damage_of;
 use crds::progress::RunProgress;
+use crds::window::AllowedWindow;
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
@@ -264,9 +265,31 @@ pub fn policy_state(key: &Key, policy: &GlobalRetentionPolicy, restic_id: String
         last_run: status.last_run.as_ref().map(time),
         last_result: status.last_run_result.clone().unwrap_or_default(),
         progress: status.progress.as_ref().map(progress),
+        timezone: Some(policy.spec.timezone.clone().unwrap_or_default()),
+        allowed_window: policy
+            .spec
+            .allowed_window
+            .as_ref()
+            .map(|of| window(of, &policy.metadata)),
     };
     let state = object(&policy.metadata, &status.conditions, Body::Policy(body));
     manifest::with(state, "GlobalRetentionPolicy", &policy.metadata, &policy.spec)
+}
+
+/// The window of a policy. One that is not valid is never open.
+fn window(window: &AllowedWindow, metadata: &ObjectMeta) -> v1::MaintenanceWindow {
+    let kind = "GlobalRetentionPolicy";
+    if window.parse(kind, metadata).is_err() {
+        return v1::MaintenanceWindow::default();
+    }
+    let length = crds::schedule::parse_duration(&window.duration);
+    v1::MaintenanceWindow {
+        schedule: resolved(kind, metadata, &window.schedule),
+        timezone: window.timezone.clone().unwrap_or_default(),
+        length_ms: length
+            .and_then(|d| u64::try_from(d.as_millis()).ok())
+            .unwrap_or(0),
+    }
 }
 
 /// The schedule that the CronJob has; one that is not valid stays as it is written.

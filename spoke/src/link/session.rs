@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use prost::Message as _;
 use proto::digest::{Digest, ObjectHash, object_hash};
 use proto::v1::{
-    Delta, Heartbeat, Inventory, ObjectState, ObjectUpdate, SpokeMessage, Tombstone, spoke_message::Body,
+    ClaimsReport, Delta, Heartbeat, Inventory, ObjectState, ObjectUpdate, SpokeMessage, Tombstone,
+    spoke_message::Body,
 };
 
 use super::convert;
@@ -54,7 +55,8 @@ impl Session {
 
     /// Queues the whole inventory as of now. Takes the place of all that was queued.
     pub fn inventory(&mut self, world: &World, outbox: &Outbox) {
-        self.queue.clear();
+        // Claims are no part of it.
+        self.queue.retain(|body| matches!(body, Body::ClaimsReport(_)));
         let updates = self.snapshot(world, outbox);
         let mut parts = vec![Inventory {
             first: true,
@@ -106,6 +108,11 @@ impl Session {
         }
         deltas.retain(|delta| *delta != Delta::default());
         self.queue.extend(deltas.into_iter().map(Body::Delta));
+    }
+
+    /// Queues the claims of the cluster.
+    pub fn claims(&mut self, claims: ClaimsReport) {
+        self.queue.push_back(Body::ClaimsReport(claims));
     }
 
     /// The next part of what is queued.

@@ -13,8 +13,8 @@ use kube::Resource as _;
 use super::answer::{self, Answer, Attempts, Inputs, Step};
 use super::collect::{self, Collect};
 use super::{
-    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, changed, check, copied,
-    read_only, rotation, status, unlock,
+    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, behalf, changed, check,
+    copied, read_only, rotation, status, unlock,
 };
 use crate::exchange::{Collection, mark_waiting};
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
@@ -37,30 +37,22 @@ pub(super) fn plan(
             return Plan::status(status, state);
         }
     };
-    let inputs = Inputs {
-        generation,
-        secret: observed.secret.clone(),
-    };
+    let secret = observed.secret.clone();
+    let inputs = Inputs { generation, secret };
     let mut status = take(planning, input, &inputs, recorded, &mut state);
     changed::accept(input.resource, &mut status, &mut state, input.now.wall);
     collect::show(&observed.collection, &mut status);
-    copied::show(
-        observed.copies.as_ref(),
-        &mut status,
-        Some(generation),
-        input.now.wall,
-    );
+    let copies = observed.copies.as_ref();
+    copied::show(copies, &mut status, Some(generation), input.now.wall);
     let reads = (valid.interval, &observed.collection);
     let (mut work, mut next) = ask(input, inputs, &mut status, &state, reads);
     let tended = unlock::tend(planning, input, observed, &mut state.locks, &mut status);
     // A look reads the locks too.
     if work.is_none() && input.running.is_empty() {
         let due = unlock::look_due(planning, observed, &status, &state.locks, input.now);
-        if due.is_some_and(|due| due <= input.now.wall) {
-            work = Some(state.locks.look(input.now));
-        } else {
-            next = next.into_iter().chain(due).min();
-        }
+        let is_due = due.is_some_and(|due| due <= input.now.wall);
+        work = is_due.then(|| state.locks.look(input.now));
+        next = next.into_iter().chain(due.filter(|_| !is_due)).min();
     }
     let keys = rotation::tend(planning, input, observed, &mut status);
     next = next.into_iter().chain(keys.next).min();
@@ -70,7 +62,6 @@ pub(super) fn plan(
     mark_waiting(&mut status.conditions, waits, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
     let location = location(input.key, &repository);
-    let work = work.map(|work| Task { repository, work });
     let removals = tended.removals.into_iter().chain(keys.removals);
     Plan {
         status,
@@ -79,12 +70,13 @@ pub(super) fn plan(
             removals: removals.chain(checks.removals).collect(),
             cron_job: checks.cron_job,
             runs: checks.runs,
+            commanded: behalf::jobs(planning, input.key, input.resource, observed),
             // One at a time: the turn after the Job was made plans the other one.
             job: tended.job.or(keys.job).filter(|_| !input.resource.spec.read_only),
             ..Children::default()
         },
         removable: Some(tended.removable),
-        work: work.into_iter().collect(),
+        work: work.map(|work| Task { repository, work }).into_iter().collect(),
         state,
         next,
     }
@@ -100,6 +92,7 @@ fn results(
     let mut recorded = input.status();
     unlock::take_results(planning, input, observed, &mut state.locks, &mut recorded);
     check::take_results(observed, &mut recorded, input.now.wall);
+    behalf::take_results(observed, &mut recorded, input.now.wall);
     rotation::take_results(observed, &mut recorded);
     recorded
 }
@@ -285,6 +278,10 @@ pub(super) fn conclude(
             let pause = SignedDuration::try_from(planning.retry).unwrap_or(SignedDuration::from_secs(30));
             let again = input.now.wall.checked_add(pause).ok();
             settled.next = settled.next.into_iter().chain(again).min();
+            // The hub is told that the command cannot begin.
+            if refused.name.starts_with(&names::behalf_job(&input.key.name)) {
+                return;
+            }
             let mut conditions =
                 Conditions::at(&mut settled.status.conditions, input.generation(), input.now.wall);
             if refused.name == names::key_job(&input.key.name) {

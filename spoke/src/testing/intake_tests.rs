@@ -237,3 +237,60 @@ async fn ten_thousand_objects_are_listed_without_a_timer_for_each() {
     assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
     spoke.stop().await;
 }
+
+/// A ResticBackup that nobody but an operator of that namespace may touch.
+fn elsewhere(api: &ApiServer) {
+    api.namespace("elsewhere");
+    let mut other = api.json::<ResticBackup>(SHOP, "orders");
+    other["metadata"] = json!({ "name": "orders", "namespace": "elsewhere" });
+    api.put(&other);
+}
+
+async fn spoke_of(api: &ApiServer, namespaces: &str) -> Spoke {
+    furnish(api);
+    backup(api, "orders");
+    elsewhere(api);
+    let arguments = ["--leader-elect", "false", "--namespaces", namespaces];
+    Spoke::start_as("", api, &Arc::new(MemoryRestic::default()), &arguments).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_of_some_namespaces_asks_for_nothing_outside_of_them() {
+    let api = ApiServer::new();
+    let spoke = spoke_of(&api, "shop,till").await;
+    settled(&api, "orders").await;
+    tokio::time::sleep(5 * MINUTE).await;
+    let own = ["shop", "till", "kube-system"];
+    let outside: Vec<_> = api
+        .requests()
+        .into_iter()
+        .filter(|r| {
+            r.resource != "namespaces" && !own.contains(&r.namespace.as_str()) && !r.resource.is_empty()
+        })
+        .collect();
+    assert!(outside.is_empty(), "{outside:#?}");
+    assert_eq!(
+        api.json::<ResticBackup>("elsewhere", "orders")["status"],
+        Value::Null
+    );
+    spoke.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_lists_anew_takes_nothing_from_others() {
+    let api = ApiServer::new();
+    let spoke = spoke_of(&api, "elsewhere,shop").await;
+    settled(&api, "orders").await;
+    api.fault(
+        Fault::new(Action::Delay(60 * MINUTE))
+            .on("list", "resticbackups")
+            .times(1),
+    );
+    expire_watches(&api);
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(spoke.context.world.backups.len(), 2);
+    api.delete::<ResticBackup>("elsewhere", "orders");
+    tokio::time::sleep(70 * MINUTE).await;
+    assert_eq!(spoke.context.world.backups.len(), 1, "the other is still there");
+    spoke.stop().await;
+}

@@ -57,6 +57,18 @@ impl Delivery {
         self.listed = false;
     }
 
+    /// Of a store that several watches fill: it lacks what one of them lacks.
+    #[must_use]
+    pub fn of_all(parts: &[Delivery]) -> Delivery {
+        let known = parts.iter().all(|part| part.since.is_some());
+        let since = parts.iter().filter_map(|part| part.since).max();
+        Delivery {
+            since: since.filter(|_| known),
+            asked: parts.iter().filter_map(|part| part.asked).min(),
+            listed: false,
+        }
+    }
+
     /// Since when the store lacks nothing; `None` if it is not known what it lacks.
     #[must_use]
     pub fn since(&self, now: Timestamp) -> Option<Timestamp> {
@@ -98,6 +110,17 @@ mod tests {
             "the changes in the gap are on their way"
         );
         assert_eq!(delivery.since(at(94)), Some(at(94)));
+    }
+
+    #[test]
+    fn a_store_of_several_watches_lacks_what_one_of_them_lacks() {
+        let (first, second) = (Delivery::complete(at(1)), Delivery::complete(at(5)));
+        assert_eq!(Delivery::of_all(&[first, second]).since(at(9)), Some(at(5)));
+        let unknown = Delivery::default();
+        assert_eq!(Delivery::of_all(&[first, unknown]).since(at(9)), None);
+        let mut hangs = first;
+        hangs.asked(at(3));
+        assert_eq!(Delivery::of_all(&[second, hangs]).since(at(9)), None);
     }
 
     #[test]

@@ -20,12 +20,12 @@ pub use key::Key;
 pub use last_seen::LastSeen;
 pub use notices::{Notice, Notices};
 pub use reports::Reports;
-pub use resources::slim;
+pub use resources::{claims as claims_of_templates, slim};
 pub use store::{Index, Put, Store, Stored};
 pub use undecodable::Undecodable;
 pub use views::{
-    Access, ClaimView, CronJobView, JobEnd, JobLease, JobPin, JobView, Meta, MetaView, NamespaceView,
-    PodView, RESTIC_CONTAINER, Termination,
+    Access, ClaimView, CronJobView, Exclusion, JobEnd, JobLease, JobPin, JobView, Meta, MetaView,
+    NamespaceView, PodView, RESTIC_CONTAINER, Termination,
 };
 
 use std::sync::Arc;

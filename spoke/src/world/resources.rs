@@ -97,7 +97,7 @@ stored! {
 }
 
 /// Names of the claims in the templates of a source.
-fn claims(source: &BackupSource) -> impl Iterator<Item = &str> {
+pub fn claims(source: &BackupSource) -> impl Iterator<Item = &str> {
     let custom = source.custom_source.iter().map(|custom| &custom.pod_template);
     let pods = source
         .stdin

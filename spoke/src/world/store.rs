@@ -79,7 +79,8 @@ type Observer<V> = Box<dyn Fn(&Key, Option<&V>, Option<&V>) + Send + Sync>;
 /// Entries by key, and by named indexes. Shared by all actors; locks are held for a map operation only.
 pub struct Store<V> {
     inner: RwLock<Inner<V>>,
-    delivery: RwLock<Delivery>,
+    /// One for each watch that fills the store.
+    deliveries: RwLock<Vec<Delivery>>,
     observers: RwLock<Vec<Observer<V>>>,
 }
 
@@ -96,7 +97,7 @@ impl<V> Default for Store<V> {
     fn default() -> Self {
         Store {
             observers: RwLock::default(),
-            delivery: RwLock::default(),
+            deliveries: RwLock::new(vec![Delivery::default()]),
             inner: RwLock::new(Inner {
                 entries: HashMap::new(),
                 undecodable: HashMap::new(),
@@ -108,14 +109,29 @@ impl<V> Default for Store<V> {
 }
 
 impl<V: Stored> Store<V> {
-    /// Notes a change of the watch that fills the store.
+    /// Notes a change of the one watch that fills the store.
+    #[cfg(test)]
     pub fn note(&self, change: impl FnOnce(&mut Delivery)) {
-        change(&mut self.delivery.write().unwrap_or_else(PoisonError::into_inner));
+        self.note_part(0, change);
     }
 
-    /// Whether the watch delivers what changes.
+    /// So many watches fill the store.
+    pub fn filled_by(&self, watches: usize) {
+        let mut deliveries = self.deliveries.write().unwrap_or_else(PoisonError::into_inner);
+        deliveries.resize(watches.max(1), Delivery::default());
+    }
+
+    /// Notes a change of one of them.
+    pub fn note_part(&self, part: usize, change: impl FnOnce(&mut Delivery)) {
+        let mut deliveries = self.deliveries.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(delivery) = deliveries.get_mut(part) {
+            change(delivery);
+        }
+    }
+
+    /// Whether all of them deliver what changes.
     pub fn delivery(&self) -> Delivery {
-        *self.delivery.read().unwrap_or_else(PoisonError::into_inner)
+        Delivery::of_all(&self.deliveries.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The entry of a key.

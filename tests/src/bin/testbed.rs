@@ -27,7 +27,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Builds the programs that the bed needs.
-    Build,
+    Build {
+        /// Those that only the tests of the charts need, and no others.
+        #[arg(long)]
+        charts: bool,
+    },
     /// Makes a bed, or finds that it is up.
     Up {
         #[arg(long, default_value = "demo")]
@@ -107,7 +111,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Build => tools::Workspace::here().build()?,
+        Command::Build { charts: true } => tools::Workspace::here().build_chart_tools()?,
+        Command::Build { charts: false } => tools::Workspace::here().build()?,
         Command::Up {
             name,
             clusters,

@@ -107,6 +107,7 @@ impl Viewer {
         let request = WatchRequest {
             collection: collection.into(),
             filter: None,
+            ..WatchRequest::default()
         };
         let mut client = self.client.clone();
         let mut events = client.watch(request).await?.into_inner();

@@ -9,7 +9,6 @@ use hub::inventory::{Arrived, Change, Facts, Held, Introduction, Inventory, Limi
 use hub::session as hub_session;
 use hub::store::{HubStore as _, Sqlite};
 use prost::Message as _;
-use proto::v1::object_state::Body as State;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
     Hello, HubMessage, Inventory as Part, ObjectState, ResyncRequest, SpokeMessage, Welcome, hub_message,
@@ -310,6 +309,7 @@ impl Fleet {
             incarnation: hello.incarnation,
             digest: hello.digest,
             objects: hello.objects,
+            retains: false,
         };
         let Ok(up_to_date) = self.inventory.attach(&name(), number, introduction, now) else {
             return false;
@@ -378,7 +378,7 @@ impl Fleet {
         self.left.clear();
         self.epoch += 1;
         let kept = match &self.store {
-            Some((_, store)) => store.load().await.unwrap(),
+            Some((_, store)) => hub::store::everything(store).await.unwrap(),
             None => Default::default(),
         };
         self.inventory = restored(LIMITS, self.epoch, kept, self.now());
@@ -393,14 +393,11 @@ impl Fleet {
     fn picture(&self) -> Picture {
         let member = self.inventory.member("a").unwrap();
         let states = member.objects.iter().map(|(uid, held)| {
-            let object = &held.object;
-            let (kind, n) = object.name.split_once('-').unwrap();
-            let (kind, generation) = (kind.to_lowercase(), object.generation);
-            let rest = match object.body.as_ref().unwrap() {
-                State::Repository(body) => body.restic_id.clone(),
-                State::Backup(body) => body.restic_id.clone(),
-                State::Restore(body) => body.restic_id.clone(),
-                State::Policy(body) => (!body.spec.as_ref().unwrap().unclear.is_empty()).to_string(),
+            let (kind, n) = held.name().split_once('-').unwrap();
+            let (kind, generation) = (kind.to_lowercase(), held.generation);
+            let rest = match held.policy() {
+                Some(body) => (!body.spec.as_ref().unwrap().unclear.is_empty()).to_string(),
+                None => held.restic_id().to_owned(),
             };
             (uid.to_string(), format!("{kind} {n} {generation} {rest}"))
         });

@@ -1,6 +1,7 @@
 //! Watched objects cut down to what the controllers read of them: ten thousand pods must not cost ten thousand specs.
 
 mod containers;
+mod exclusion;
 mod job;
 mod meta;
 mod pod;
@@ -15,8 +16,10 @@ use kube::core::PartialObjectMeta;
 
 use super::key::Key;
 use super::store::{Index, Stored};
+use crate::units::quantity;
 
 pub use containers::{RESTIC_CONTAINER, Termination};
+pub use exclusion::Exclusion;
 pub use job::{JobEnd, JobLease, JobPin, JobView};
 pub use meta::{Meta, MetaView};
 pub use pod::PodView;
@@ -96,6 +99,11 @@ pub struct ClaimView {
     /// spec.volumeMode is Block.
     pub block: bool,
     pub access: Access,
+    pub created: Option<Timestamp>,
+    /// Size that it has, or asks for while it has none; 0 while that is not known.
+    pub bytes: u64,
+    /// Nobody is to back it up.
+    pub exclusion: Option<Box<Exclusion>>,
 }
 
 impl ClaimView {
@@ -109,8 +117,46 @@ impl ClaimView {
             phase: phase.unwrap_or_default().into(),
             block: mode == Some("Block"),
             access: Access::of(modes.unwrap_or_default()),
+            created: object.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            bytes: size(object).unwrap_or_default(),
+            exclusion: Exclusion::of(&object.metadata).map(Box::new),
         }
     }
+
+    /// Whether it counts as the same for who asks what is backed up.
+    #[must_use]
+    pub fn covers_as(&self, other: &ClaimView) -> bool {
+        let of = |view: &ClaimView| {
+            let meta = &view.meta;
+            (
+                meta.uid.clone(),
+                meta.deleting,
+                meta.owner_name.clone(),
+                view.bytes,
+            )
+        };
+        of(self) == of(other) && self.exclusion == other.exclusion
+    }
+}
+
+/// Size of a claim in bytes.
+fn size(object: &PersistentVolumeClaim) -> Option<u64> {
+    const STORAGE: &str = "storage";
+    let has = object
+        .status
+        .as_ref()
+        .and_then(|s| s.capacity.as_ref()?.get(STORAGE));
+    let asks = || {
+        object
+            .spec
+            .as_ref()?
+            .resources
+            .as_ref()?
+            .requests
+            .as_ref()?
+            .get(STORAGE)
+    };
+    quantity(&has.or_else(asks)?.0)
 }
 
 /// A namespace.
@@ -118,6 +164,8 @@ impl ClaimView {
 pub struct NamespaceView {
     pub meta: Meta,
     pub labels: Arc<BTreeMap<String, String>>,
+    /// Nobody is to back up what is in it.
+    pub exclusion: Option<Box<Exclusion>>,
 }
 
 impl NamespaceView {
@@ -127,6 +175,7 @@ impl NamespaceView {
         NamespaceView {
             meta: Meta::of(&object.metadata),
             labels: Arc::new(labels),
+            exclusion: Exclusion::of(&object.metadata).map(Box::new),
         }
     }
 }

@@ -9,9 +9,11 @@ use tests::Cluster;
 use crate::support::{SOON, bed, keep_logs};
 
 /// What the rules wait for or look back on, and what they do here: nothing else of them is changed.
-const SHORTER: [(&str, &str); 6] = [
+const SHORTER: [(&str, &str); 8] = [
     ("[1h]", "[20s]"),
     ("[15m]", "[20s]"),
+    ("offset 1h", "offset 20s"),
+    ("offset 15m", "offset 20s"),
     ("> 7200", "> 15"),
     // Of the hub: a wait for the lock, the age of its backup, and a pause.
     ("> 21600", "> 5"),

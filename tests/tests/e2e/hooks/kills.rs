@@ -200,6 +200,7 @@ kills! {
     operator_killed: "op", Backup, Victim::Operator => &["Succeeded/"];
     operator_and_pod_killed: "op-pod", Backup, Victim::OperatorAndPod => GONE;
     sidecar_killed_after: "post-hook", After, Victim::Container("post-backup-hook") => &["PartiallyFailed/PostHookFailed"];
-    pod_deleted_by_force_after: "post-force", After, Victim::Pod(FORCE) => &["PartiallyFailed/PostHookFailed", "Failed/PodDeleted", "Failed/JobFailed"];
+    // Its hook may end before the kubelet ends it.
+    pod_deleted_by_force_after: "post-force", After, Victim::Pod(FORCE) => &["Succeeded/", "PartiallyFailed/PostHookFailed", "Failed/PodDeleted", "Failed/JobFailed"];
     operator_killed_after: "post-op", After, Victim::Operator => &["Succeeded/"];
 }

@@ -1,0 +1,253 @@
+//! Which object a person means: a name may be of several kinds, and then it is said.
+
+use proto::v1::row::Body;
+use proto::v1::{Collection, Filter, GetResponse, ListRequest, RepositoryRow};
+
+use crate::client::Client;
+use crate::failure::Failure;
+
+/// An object that was found.
+#[derive(Debug)]
+pub struct Found {
+    pub collection: Collection,
+    /// Key of its row.
+    pub key: String,
+    pub answer: GetResponse,
+}
+
+/// What each collection is called, and the command that lists it.
+const KINDS: [(Collection, &[&str], &str); 5] = [
+    (
+        Collection::Backups,
+        &["backup", "backups", "rb", "resticbackup"],
+        "fleet backups",
+    ),
+    (
+        Collection::Policies,
+        &["policy", "policies", "grp", "globalretentionpolicy"],
+        "fleet policies",
+    ),
+    (
+        Collection::Restores,
+        &["restore", "restores", "rres", "resticrestore"],
+        "fleet restores",
+    ),
+    (
+        Collection::Repositories,
+        &[
+            "repo",
+            "repos",
+            "repository",
+            "repositories",
+            "rr",
+            "resticrepository",
+        ],
+        "fleet repos",
+    ),
+    (Collection::Clusters, &["cluster", "clusters"], "fleet clusters"),
+];
+/// A shorter part of an id may be a name as well.
+const PART_OF_AN_ID: usize = 8;
+
+impl Found {
+    /// What the kind is called.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        noun(self.collection)
+    }
+
+    /// The name as a person writes it: that of a repository in place of its id.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.answer.row.as_ref().and_then(|row| row.body.as_ref()) {
+            Some(Body::Repository(row)) if !row.name.is_empty() => row.name.clone(),
+            _ => self.key.clone(),
+        }
+    }
+}
+
+/// What a collection's objects are called.
+#[must_use]
+pub fn noun(collection: Collection) -> &'static str {
+    let of = KINDS.iter().find(|(known, ..)| *known == collection);
+    of.and_then(|(_, names, _)| names.first())
+        .copied()
+        .unwrap_or("object")
+}
+
+/// The collection that a word names.
+pub fn collection(word: &str) -> Result<Collection, Failure> {
+    let word = word.to_lowercase();
+    let of = KINDS.iter().find(|(_, names, _)| names.contains(&word.as_str()));
+    of.map(|(collection, ..)| *collection).ok_or_else(|| {
+        let kinds: Vec<&str> = KINDS
+            .iter()
+            .filter_map(|(_, names, _)| names.first().copied())
+            .collect();
+        Failure::Usage(format!(
+            "there is no kind {word:?}; kinds are {}",
+            kinds.join(", ")
+        ))
+    })
+}
+
+/// `[KIND] NAME`.
+///
+/// # Errors
+/// When nothing is called that, or several are, or the hub does not answer.
+pub async fn find(client: &mut Client, object: &[String]) -> Result<Found, Failure> {
+    let (kind, name) = match object {
+        [kind, name] => (Some(collection(kind)?), name.as_str()),
+        [name] => (None, name.as_str()),
+        _ => return Err(Failure::Usage("name one object".to_owned())),
+    };
+    let mut found = Vec::new();
+    for collection in candidates(kind, name) {
+        found.extend(of(client, collection, name).await?);
+    }
+    match found.len() {
+        0 => Err(nothing(kind, name)),
+        1 => found.pop().ok_or_else(|| nothing(kind, name)),
+        _ => Err(several(&found, name)),
+    }
+}
+
+/// Where a name may be found by its form.
+fn candidates(kind: Option<Collection>, name: &str) -> Vec<Collection> {
+    let parts = name.split('/').count();
+    let by_form = match parts {
+        1 => [Collection::Clusters, Collection::Repositories].to_vec(),
+        _ => [
+            Collection::Backups,
+            Collection::Policies,
+            Collection::Restores,
+            Collection::Repositories,
+        ]
+        .to_vec(),
+    };
+    kind.map_or(by_form, |kind| vec![kind])
+}
+
+async fn of(client: &mut Client, collection: Collection, name: &str) -> Result<Vec<Found>, Failure> {
+    let keys = match collection {
+        Collection::Repositories => repositories(client, name).await?,
+        _ => vec![name.to_owned()],
+    };
+    let mut found = Vec::new();
+    for key in keys {
+        if let Some(answer) = client.get(collection, &key).await? {
+            found.push(Found {
+                collection,
+                key,
+                answer,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Keys of the repositories that a name, an id, its beginning, or a ResticRepository means.
+async fn repositories(client: &mut Client, name: &str) -> Result<Vec<String>, Failure> {
+    // The last part: a filter by cluster would be an error where there is no such cluster.
+    let text = name.rsplit('/').next().unwrap_or_default().to_owned();
+    let request = ListRequest {
+        collection: Collection::Repositories.into(),
+        filter: Some(Filter {
+            text,
+            ..Filter::default()
+        }),
+        ..ListRequest::default()
+    };
+    let rows = client.list(request).await?.rows.into_iter();
+    let meant = rows.filter_map(|row| match &row.body {
+        Some(Body::Repository(repository)) if is_meant(&row.key, repository, name) => Some(row.key),
+        _ => None,
+    });
+    Ok(meant.collect())
+}
+
+fn is_meant(key: &str, row: &RepositoryRow, name: &str) -> bool {
+    let of_id = name.len() >= PART_OF_AN_ID && row.restic_id.starts_with(name);
+    let mut bindings = row.bindings.iter();
+    key == name
+        || of_id
+        || row.name == name
+        || bindings
+            .any(|of| of.name == name || format!("{}/{}/{}", of.cluster, of.namespace, of.name) == name)
+}
+
+fn nothing(kind: Option<Collection>, name: &str) -> Failure {
+    let looked = candidates(kind, name);
+    let named = KINDS
+        .iter()
+        .filter(|(collection, ..)| looked.contains(collection));
+    let (nouns, lists): (Vec<&str>, Vec<&str>) = named
+        .map(|(_, names, list)| (names.first().copied().unwrap_or_default(), *list))
+        .unzip();
+    Failure::Usage(format!(
+        "there is no {} {name:?}; {} lists what there is",
+        nouns.join(", "),
+        lists.join(", ")
+    ))
+}
+
+fn several(found: &[Found], name: &str) -> Failure {
+    let which: Vec<String> = found
+        .iter()
+        .map(|one| format!("fleet get {} {}", one.kind(), one.key))
+        .collect();
+    Failure::Usage(format!(
+        "{name:?} may mean several; say which: {}",
+        which.join(", ")
+    ))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proto::v1::RepositoryBinding;
+
+    use super::*;
+
+    #[test]
+    fn a_repository_is_meant_by_its_name_its_id_or_one_of_its_resources() {
+        let row = RepositoryRow {
+            restic_id: "abcdef0123".repeat(6),
+            name: "nas".to_owned(),
+            bindings: vec![RepositoryBinding {
+                cluster: "b".to_owned(),
+                namespace: "shop".to_owned(),
+                name: "store".to_owned(),
+                ..RepositoryBinding::default()
+            }],
+            ..RepositoryRow::default()
+        };
+        for name in ["nas", "store", "abcdef01", "b/shop/store", "key"] {
+            assert!(is_meant("key", &row, name), "{name}");
+        }
+        for name in ["na", "abcdef", "a/shop/store", "shop/store", ""] {
+            assert!(!is_meant("key", &row, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_names_the_commands_that_list_it() {
+        let text = nothing(None, "a/shop/x").to_string();
+        assert!(
+            text.contains("backup, policy, restore, repo") && text.contains("fleet backups"),
+            "{text}"
+        );
+        let text = nothing(Some(Collection::Clusters), "x").to_string();
+        assert_eq!(
+            text,
+            "there is no cluster \"x\"; fleet clusters lists what there is"
+        );
+        assert!(
+            collection("Nonsense")
+                .unwrap_err()
+                .to_string()
+                .contains("kinds are backup")
+        );
+        assert_eq!(collection("grp").unwrap(), Collection::Policies);
+    }
+}

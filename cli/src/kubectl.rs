@@ -1,0 +1,131 @@
+//! The person's own kubectl: it has the rights and the ways to log in that the person has.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::arguments::KubeArguments;
+use crate::failure::Failure;
+
+/// kubectl in a context.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    flags: Vec<String>,
+    /// Longest time of one call; none for what waits by itself.
+    limit: Option<Duration>,
+}
+
+impl Kubectl {
+    /// As the person chose, or in the present context.
+    #[must_use]
+    pub fn new(kube: &KubeArguments) -> Kubectl {
+        let mut flags = Vec::new();
+        if let Some(file) = &kube.kubeconfig {
+            flags.extend(["--kubeconfig".to_owned(), file.display().to_string()]);
+        }
+        if let Some(context) = &kube.kube_context {
+            flags.extend(["--context".to_owned(), context.clone()]);
+        }
+        Kubectl { flags, limit: None }
+    }
+
+    /// No call takes longer than this.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Kubectl {
+        let seconds = limit.as_secs().max(1);
+        self.flags.push(format!("--request-timeout={seconds}s"));
+        self.limit = Some(limit);
+        self
+    }
+
+    /// What it prints.
+    ///
+    /// # Errors
+    /// When there is none, or it fails.
+    pub async fn run(&self, arguments: &[&str]) -> Result<String, Failure> {
+        self.start(arguments, None).await
+    }
+
+    /// The same; it reads a text.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn give(&self, arguments: &[&str], text: &str) -> Result<String, Failure> {
+        self.start(arguments, Some(text)).await
+    }
+
+    /// What it prints, as JSON.
+    ///
+    /// # Errors
+    /// As above, and when it is none.
+    pub async fn json(&self, arguments: &[&str]) -> Result<Value, Failure> {
+        let text = self.run(arguments).await?;
+        parse(&text)
+    }
+
+    async fn start(&self, arguments: &[&str], text: Option<&str>) -> Result<String, Failure> {
+        let work = self.work(arguments, text);
+        match self.limit {
+            None => work.await,
+            // The child is killed when its future is dropped.
+            Some(limit) => timeout(limit, work).await.unwrap_or_else(|_| {
+                let done = arguments.first().copied().unwrap_or_default();
+                Err(Failure::Kubectl(format!(
+                    "{done}: no answer within {} s",
+                    limit.as_secs()
+                )))
+            }),
+        }
+    }
+
+    async fn work(&self, arguments: &[&str], text: Option<&str>) -> Result<String, Failure> {
+        let failed = |error: std::io::Error| Failure::Kubectl(format!("it cannot be run: {error}"));
+        let mut command = Command::new("kubectl");
+        let command = command.args(&self.flags).args(arguments).kill_on_drop(true);
+        let stdin = if text.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        let command = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(failed)?;
+        if let (Some(text), Some(mut stdin)) = (text, child.stdin.take()) {
+            // One that has failed already does not read; how it ended is looked at below.
+            let _ = stdin.write_all(text.as_bytes()).await;
+        }
+        let output = child.wait_with_output().await.map_err(failed)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let done = arguments.first().copied().unwrap_or_default();
+        Err(Failure::Kubectl(format!("{done}: {error}")))
+    }
+}
+
+/// An answer of kubectl.
+///
+/// # Errors
+/// When it is no JSON.
+pub fn parse(text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::Kubectl(format!("its answer is no JSON: {error}")))
+}
+
+/// Whether a cluster was chosen by flags.
+#[must_use]
+pub fn is_chosen(kube: &KubeArguments) -> bool {
+    kube.kubeconfig.is_some() || kube.kube_context.is_some()
+}
+
+/// Whether kubectl has a cluster to talk to.
+#[must_use]
+pub fn is_there(kube: &KubeArguments) -> bool {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let own = || variable("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
+    is_chosen(kube) || variable("KUBECONFIG").is_some() || own().is_some_and(|file| file.exists())
+}

@@ -1,0 +1,84 @@
+//! Objects of Kubernetes as JSON: what is not there is empty, and never a panic.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// Items of a list.
+#[must_use]
+pub fn items(list: &Value) -> &[Value] {
+    list.get("items")
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice)
+}
+
+/// Text at a JSON pointer; empty when there is none.
+#[must_use]
+pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// A number at a JSON pointer; 0 when there is none.
+#[must_use]
+pub fn count(object: &Value, pointer: &str) -> u64 {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_u64)
+        .unwrap_or_default()
+}
+
+/// A switch at a JSON pointer; off when there is none.
+#[must_use]
+pub fn is_true(object: &Value, pointer: &str) -> bool {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_bool)
+        .unwrap_or_default()
+}
+
+/// A time at a JSON pointer.
+#[must_use]
+pub fn time(object: &Value, pointer: &str) -> Option<Timestamp> {
+    text(object, pointer).parse().ok()
+}
+
+#[must_use]
+pub fn name(object: &Value) -> &str {
+    text(object, "/metadata/name")
+}
+
+#[must_use]
+pub fn namespace(object: &Value) -> &str {
+    text(object, "/metadata/namespace")
+}
+
+/// `namespace/name`.
+#[must_use]
+pub fn place(object: &Value) -> String {
+    format!("{}/{}", namespace(object), name(object))
+}
+
+/// A condition of a status.
+#[must_use]
+pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|of| text(of, "/type") == kind)
+}
+
+/// A condition, when it is True.
+#[must_use]
+pub fn holds<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    condition(object, kind).filter(|of| text(of, "/status") == "True")
+}
+
+/// `Reason: message`.
+#[must_use]
+pub fn said(condition: &Value) -> String {
+    match (text(condition, "/reason"), text(condition, "/message")) {
+        (reason, "") => reason.to_owned(),
+        ("", message) => message.to_owned(),
+        (reason, message) => format!("{reason}: {message}"),
+    }
+}
