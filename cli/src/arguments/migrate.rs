@@ -21,16 +21,10 @@ pub enum MigrateCommand {
 }
 
 #[derive(Debug, Args)]
-pub struct Where {
+pub struct MoveIn {
     /// Only this namespace; all of them unless given.
     #[arg(short, long)]
     pub namespace: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct MoveIn {
-    #[command(flatten)]
-    pub at: Where,
     /// Writes what would be written; without it the manifests and notes are only printed.
     #[arg(long)]
     pub apply: bool,
@@ -57,8 +51,9 @@ pub struct Finish {
     /// The tool that we came from.
     #[arg(value_enum)]
     pub tool: Tool,
-    #[command(flatten)]
-    pub at: Where,
+    /// Only this namespace; all of them unless given.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
     /// Does it; without this, only says what would be done.
     #[arg(long)]
     pub yes: bool,

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Where;
-
 #[derive(Debug, Args)]
 pub struct Rebuild {
     /// Name of the cluster.
@@ -33,8 +31,9 @@ pub struct Kit {
 
 #[derive(Debug, Args)]
 pub struct KitMake {
-    #[command(flatten)]
-    pub at: Where,
+    /// Only this namespace; all of them unless given.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
     /// Only the ResticRepository of this name.
     #[arg(long)]
     pub repository: Option<String>,

@@ -32,7 +32,7 @@ pub async fn kit(kube: &KubeArguments, kit: &Kit) -> Result<u8, Failure> {
 }
 
 async fn make(kube: &KubeArguments, make: &KitMake) -> Result<u8, Failure> {
-    let cluster = Cluster::new(kube, &make.at);
+    let cluster = Cluster::new(kube, make.namespace.as_deref());
     let mut resources = cluster.needed(REPOSITORIES).await?;
     if let Some(name) = &make.repository {
         resources.retain(|resource| at(resource).1 == name);

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::plan::{FROM, Patch, at, text};
 use super::secret::Secrets;
-use crate::arguments::{KubeArguments, Where};
+use crate::arguments::KubeArguments;
 use crate::failure::Failure;
-use crate::kubectl::Kubectl;
+use crate::kubectl::{self, Kubectl};
 
 /// Field manager of what is written.
 const MANAGER: &str = "--field-manager=fleet-migrate";
@@ -23,10 +23,10 @@ pub struct Cluster {
 impl Cluster {
     /// As it was chosen.
     #[must_use]
-    pub fn new(kube: &KubeArguments, at: &Where) -> Cluster {
+    pub fn new(kube: &KubeArguments, namespace: Option<&str>) -> Cluster {
         Cluster {
             kubectl: Kubectl::new(kube),
-            namespace: at.namespace.clone(),
+            namespace: namespace.map(str::to_owned),
         }
     }
 
@@ -58,7 +58,7 @@ impl Cluster {
             }
             listed => listed?,
         };
-        let listed = parsed(&listed)?;
+        let listed = kubectl::parse(&listed)?;
         let mut items = listed
             .get("items")
             .and_then(Value::as_array)
@@ -103,7 +103,7 @@ impl Cluster {
         let object = self.kubectl.run(&get).await?;
         match object.trim() {
             "" => Ok(None),
-            object => parsed(object).map(Some),
+            object => kubectl::parse(object).map(Some),
         }
     }
 
@@ -175,11 +175,6 @@ fn resource(object: &Value) -> String {
         "Secret" => "secret".to_owned(),
         kind => format!("{}.backup.resticbackup.io", kind.to_lowercase()),
     }
-}
-
-fn parsed(json: &str) -> Result<Value, Failure> {
-    let unreadable = |error| Failure::Kubectl(format!("its answer cannot be read: {error}"));
-    serde_json::from_str(json).map_err(unreadable)
 }
 
 /// Values of a Secret that are texts.

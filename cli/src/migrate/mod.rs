@@ -30,7 +30,7 @@ use serde_json::Value;
 use self::cluster::Cluster;
 use self::plan::Plan;
 use self::secret::Secrets;
-use crate::arguments::{Cron, Finish, KubeArguments, MigrateCommand, MoveIn, Tool, Where};
+use crate::arguments::{Cron, Finish, KubeArguments, MigrateCommand, MoveIn, Tool};
 use crate::failure::{Failure, code};
 use crate::output::{note, print};
 
@@ -48,13 +48,13 @@ pub async fn migrate(kube: &KubeArguments, command: &MigrateCommand) -> Result<u
 }
 
 async fn run(kube: &KubeArguments, from: &MoveIn, tool: Tool) -> Result<u8, Failure> {
-    let cluster = Cluster::new(kube, &from.at);
-    let (plan, secrets) = read(&cluster, tool, from.running, &from.at).await?;
+    let cluster = Cluster::new(kube, from.namespace.as_deref());
+    let (plan, secrets) = read(&cluster, tool, from).await?;
     carry_out(&cluster, &plan, &secrets, from.apply).await
 }
 
 /// Reads what the tool has, and plans.
-async fn read(cluster: &Cluster, tool: Tool, running: bool, at: &Where) -> Result<(Plan, Secrets), Failure> {
+async fn read(cluster: &Cluster, tool: Tool, from: &MoveIn) -> Result<(Plan, Secrets), Failure> {
     Ok(match tool {
         Tool::Original => {
             let [repositories, backups, restores, policies] = original::RESOURCES;
@@ -74,30 +74,30 @@ async fn read(cluster: &Cluster, tool: Tool, running: bool, at: &Where) -> Resul
                 snapshots: cluster.optional("snapshots.k8up.io").await?,
                 pre_backup_pods: cluster.optional("prebackuppods.k8up.io").await?,
             };
-            let plan = k8up::plan(&found, running);
+            let plan = k8up::plan(&found, from.running);
             let secrets = cluster.secrets(sources(&plan)).await?;
             (plan, secrets)
         }
         Tool::Volsync => {
             let found = cluster.needed(volsync::RESOURCE).await?;
             let secrets = cluster.secrets(volsync::secrets(&found)).await?;
-            (volsync::plan(&found, &secrets, running), secrets)
+            (volsync::plan(&found, &secrets, from.running), secrets)
         }
         Tool::Velero => {
-            let found = of_velero(cluster, at).await?;
+            let found = of_velero(cluster, from.namespace.as_deref()).await?;
             let secrets = cluster.secrets(velero::secrets(&found)).await?;
-            (velero::plan(&found, running), secrets)
+            (velero::plan(&found, from.running), secrets)
         }
         Tool::Cron => {
             let found = cluster.needed(cron::RESOURCE).await?;
             let secrets = cluster.secrets(cron::secrets(&found)).await?;
-            (cron::plan(&found, &secrets, running), secrets)
+            (cron::plan(&found, &secrets, from.running), secrets)
         }
     })
 }
 
 /// Velero's resources are all in its own namespace: a namespace that was chosen is that of the workload.
-async fn of_velero(cluster: &Cluster, at: &Where) -> Result<velero::Found, Failure> {
+async fn of_velero(cluster: &Cluster, namespace: Option<&str>) -> Result<velero::Found, Failure> {
     let missing = || {
         Failure::Usage(format!(
             "the cluster has no {}: is this the right context of kubectl?",
@@ -106,7 +106,7 @@ async fn of_velero(cluster: &Cluster, at: &Where) -> Result<velero::Found, Failu
     };
     let all = |resource: &'static str| cluster.list_in(resource, None);
     let mut repositories = all(velero::RESOURCE).await?.ok_or_else(missing)?;
-    if let Some(namespace) = &at.namespace {
+    if let Some(namespace) = namespace {
         repositories.retain(|one| plan::text(one, "/spec/volumeNamespace") == namespace);
     }
     Ok(velero::Found {
@@ -133,8 +133,7 @@ fn sources(plan: &Plan) -> Vec<(String, String)> {
 }
 
 async fn of_file(kube: &KubeArguments, cron: &Cron) -> Result<u8, Failure> {
-    let (Some(file), Some(namespace), Some(name)) = (&cron.env_file, &cron.from.at.namespace, &cron.name)
-    else {
+    let (Some(file), Some(namespace), Some(name)) = (&cron.env_file, &cron.from.namespace, &cron.name) else {
         return Err(Failure::Usage(
             "write --name and --namespace beside --env-file".to_owned(),
         ));
@@ -146,7 +145,7 @@ async fn of_file(kube: &KubeArguments, cron: &Cron) -> Result<u8, Failure> {
     let plan = cron::of_file(&content, namespace, name);
     let plan = plan.map_err(|why| Failure::Usage(format!("{}: {why}", file.display())))?;
     carry_out(
-        &Cluster::new(kube, &cron.from.at),
+        &Cluster::new(kube, Some(namespace)),
         &plan,
         &Secrets::new(),
         cron.from.apply,
@@ -232,8 +231,8 @@ async fn seen(cluster: &Cluster, tool: Tool, namespace: Option<&str>) -> Result<
 
 /// Changes the tools over.
 async fn end(kube: &KubeArguments, finish: &Finish) -> Result<u8, Failure> {
-    let (cluster, tool) = (Cluster::new(kube, &finish.at), finish.tool);
-    let seen = seen(&cluster, tool, finish.at.namespace.as_deref()).await?;
+    let (cluster, tool) = (Cluster::new(kube, finish.namespace.as_deref()), finish.tool);
+    let seen = seen(&cluster, tool, finish.namespace.as_deref()).await?;
     let name = tool.as_str();
     if seen.backups.is_empty() && seen.policies.is_empty() && seen.repositories.is_empty() {
         return Err(Failure::Usage(format!(
