@@ -49,7 +49,8 @@ impl Again {
     pub async fn failed(&mut self, failure: Failure) -> Result<(), Failure> {
         let refused = matches!(failure, Failure::Refused { .. });
         self.refused = self.refused.saturating_add(u8::from(refused));
-        if !passes(&failure) && !(refused && self.refused <= REFUSED) {
+        let ends = self.refused > REFUSED || !refused;
+        if ends && !passes(&failure) {
             return Err(failure);
         }
         if !self.away {

@@ -80,11 +80,13 @@ fn every_command_of_the_documentation_is_one() {
         {
             seen += 1;
             // What a page leaves out of a pin, and what a shell gives by itself.
-            let mut given: Vec<String> = words.iter().map(|word| word.replace('…', &"0".repeat(64))).collect();
-            if given[1..].starts_with(&["hub".to_owned(), "init".to_owned()]) {
-                if !given.iter().any(|word| word.starts_with("--admin")) {
-                    given.push("--admin=ann".to_owned());
-                }
+            let mut given: Vec<String> = words
+                .iter()
+                .map(|word| word.replace('…', &"0".repeat(64)))
+                .collect();
+            let makes_a_hub = given[1..].starts_with(&["hub".to_owned(), "init".to_owned()]);
+            if makes_a_hub && !given.iter().any(|word| word.starts_with("--admin")) {
+                given.push("--admin=ann".to_owned());
             }
             if let Err(error) = Arguments::try_parse_from(&given) {
                 panic!("{}: {}: {error}", path.display(), words.join(" "));
