@@ -19,7 +19,7 @@ long=(
 )
 long_alone=(
   alerts::hub:: alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many:: locks::restored::
-  locks::alone::while_the_hub_is_away hooks::kills::restic_killed upgrade::
+  locks::alone::while_the_hub_is_away locks::away:: hooks::kills::restic_killed upgrade::
 )
 # Neither beside others nor in a suite of `make test`.
 apart=(charts:: dashboard:: locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub::)

@@ -49,8 +49,8 @@ impl Again {
     pub async fn failed(&mut self, failure: Failure) -> Result<(), Failure> {
         let refused = matches!(failure, Failure::Refused { .. });
         self.refused = self.refused.saturating_add(u8::from(refused));
-        let ends = self.refused > REFUSED || !refused;
-        if ends && !passes(&failure) {
+        let again = passes(&failure) || (refused && self.refused <= REFUSED);
+        if !again {
             return Err(failure);
         }
         if !self.away {

@@ -7,7 +7,9 @@ mod documented_tests;
 mod init;
 mod known;
 mod look;
+mod migrate;
 mod people;
+mod recovery;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +22,9 @@ pub use self::acts::*;
 pub use self::init::*;
 pub use self::known::*;
 pub use self::look::*;
+pub use self::migrate::*;
 pub use self::people::*;
+pub use self::recovery::*;
 
 /// Is everything backed up, and how do you know?
 #[derive(Debug, Parser)]
@@ -153,6 +157,11 @@ pub enum Command {
     /// Rights of people and groups.
     #[command(subcommand)]
     People(PeopleCommand),
+    /// A recovery kit: what to keep outside of the cluster, to read its repositories with nothing but restic.
+    Kit(Kit),
+    /// Moves in from another tool: makes resources of ours of its resources, and keeps its history.
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
     /// Version of fleet, the hub, and the clusters.
     Version {
         /// Only that of this program.

@@ -15,10 +15,10 @@ use proto::v1::{
     DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, GetRequest,
     GetResponse, HealthRequest, HealthResponse, HistoryRequest, HistoryResponse, HubBackupPart,
     HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest, ListBindingsResponse, ListRequest,
-    ListResponse, LocksRequest, LocksResponse, LoginRequest, LoginResponse, LogoutRequest, PauseFleetRequest,
-    PlansRequest, PlansResponse, ReleaseLockRequest, ResumeFleetRequest, RevokeCertificateRequest,
-    RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest, VerifyAuditRequest,
-    VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
+    ListResponse, LocksRequest, LocksResponse, LoginRequest, LoginResponse, LogoutRequest, ManifestPart,
+    ManifestsRequest, PauseFleetRequest, PlansRequest, PlansResponse, ReleaseLockRequest, ResumeFleetRequest,
+    RevokeCertificateRequest, RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest,
+    VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::time::timeout;
 use tonic::{Code, Response, Status, Streaming};
@@ -228,6 +228,12 @@ impl Client {
         let answer = answer.map_err(|status| self.broken(&status))?;
         self.answered.store(true, Ordering::Relaxed);
         Ok(answer.into_inner())
+    }
+
+    /// What a cluster's resources are made again of.
+    pub async fn manifests(&mut self, request: ManifestsRequest) -> Result<Streaming<ManifestPart>, Failure> {
+        let mut own = self.own.clone();
+        self.answer(own.manifests(request)).await
     }
 
     /// Pauses all maintenance.

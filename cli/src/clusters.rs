@@ -18,6 +18,7 @@ pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8,
         ClustersCommand::Ban { cluster, reason } => membership::ban(&mut client, cluster, reason).await,
         ClustersCommand::Unban { cluster, rejoin } => membership::unban(&mut client, cluster, *rejoin).await,
         ClustersCommand::RotateAuthority(rotate) => membership::rotate(&mut client, rotate).await,
+        ClustersCommand::Rebuild(rebuild) => crate::rebuild::rebuild(&mut client, rebuild).await,
         ClustersCommand::Accept { cluster, uid } => {
             let request = AcceptClusterRequest {
                 cluster: cluster.clone(),

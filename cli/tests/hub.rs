@@ -12,7 +12,6 @@ use std::path::Path;
 use std::process::Stdio;
 
 use harness::{Fleet, ID, keep_last, object, policy, repository};
-use hub::store::HubStore as _;
 use person::{Person, backup, condition, data, outcome};
 use proto::v1::object_state::Body as Object;
 use proto::v1::{BackupState, ObjectState, RestoreState};
@@ -492,17 +491,8 @@ async fn a_backup_of_the_hub_is_whole_and_only_its_owner_reads_it() {
         .await
         .unwrap();
     let restored = hub::store::Sqlite::open(&store).await.unwrap();
-    let (into, mut parts) = tokio::sync::mpsc::channel(1);
-    let read = async { restored.objects(into).await.unwrap() };
-    let count = async {
-        let mut count = 0;
-        while let Some(part) = parts.recv().await {
-            count += part.len();
-        }
-        count
-    };
-    let ((), count) = tokio::join!(read, count);
-    assert_eq!(count, 2000);
+    let (_, objects) = hub::store::everything(&restored).await.unwrap();
+    assert_eq!(objects.len(), 2000);
     let left = std::fs::read_dir(fleet.dir.path()).unwrap();
     let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let left: Vec<String> = left.filter(|name| name.contains(".sent")).collect();

@@ -10,7 +10,7 @@ pub const LABEL_RESTORE: &str = "backup.resticbackup.io/restore";
 pub const LABEL_RETENTION: &str = "backup.resticbackup.io/retentionpolicy";
 /// Label on everything made for a ResticRepository: its name.
 pub const LABEL_REPOSITORY: &str = "backup.resticbackup.io/repository";
-/// What a pod does: `backup`, `restore`, `retention`, `unlock`, `check`, `key` or `hook`.
+/// What a pod does: `backup`, `restore`, `retention`, `retention-on-behalf`, `unlock`, `check`, `key` or `hook`.
 pub const LABEL_TYPE: &str = "backup.resticbackup.io/type";
 /// Recommended labels of Kubernetes.
 pub const LABEL_APP: &str = "app.kubernetes.io/name";
@@ -85,6 +85,8 @@ pub const ANNOTATION_PREVIEW: &str = "backup.resticbackup.io/preview";
 pub const ANNOTATION_EXCLUDE: &str = "backup.resticbackup.io/exclude";
 /// When that ends: a day such as 2027-03-01, at its begin in UTC, or a time as of RFC 3339.
 pub const ANNOTATION_EXCLUDE_UNTIL: &str = "backup.resticbackup.io/exclude-until";
+/// On the Job of a retention run that the hub asked for: the policy of a cluster that is away in whose place it runs.
+pub const ANNOTATION_ON_BEHALF: &str = "backup.resticbackup.io/on-behalf-of";
 /// What kubectl writes on a Job that it makes from a CronJob, and the operator on one that was asked for.
 pub const ANNOTATION_INSTANTIATE: &str = "cronjob.kubernetes.io/instantiate";
 /// ConfigMap with the entrypoint, one in each namespace that has backups.
@@ -225,6 +227,12 @@ pub fn key_job(name: &str) -> String {
     bounded("resticrotate-", name, LABEL_MAX)
 }
 
+/// First part of the name of a Job that runs retention of a ResticRepository for a cluster that is away.
+#[must_use]
+pub fn behalf_job(name: &str) -> String {
+    bounded("resticretention-", name, CRON_JOB_MAX)
+}
+
 /// CronJob of a ResticRepository's integrity checks.
 #[must_use]
 pub fn check_cron_job(name: &str) -> String {
@@ -246,6 +254,7 @@ pub fn is_of_a_run(name: &str) -> bool {
         "globalretention-",
         "resticunlock-",
         "resticrotate-",
+        "resticretention-",
         "integritycheck-",
     ]
     .iter()
@@ -277,6 +286,7 @@ mod tests {
             retention_cron_job("a"),
             unlock_job("a"),
             key_job("a"),
+            behalf_job("a"),
             check_cron_job("a"),
         ];
         assert!(all.iter().all(|name| is_of_a_run(name)) && !is_of_a_run("app"));

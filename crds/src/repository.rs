@@ -198,6 +198,9 @@ pub struct ResticRepositoryStatus {
     /// What else is known of integrity checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity_check: Option<IntegrityCheckStatus>,
+    /// The last retention run that the hub asked this cluster for, since the cluster of a policy that was due was away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_retention_on_behalf: Option<RetentionOnBehalf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
@@ -263,6 +266,30 @@ pub struct LastUnlock {
     /// Ids of the locks that it removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<String>,
+}
+
+/// A retention run that a cluster carried out for a policy of another one. It carries out all policies, as each run does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionOnBehalf {
+    /// The policy that was due, `<cluster>/<namespace>/<name>`; absent for a run of a plan that was approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// When the run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// "Applied", "NothingToRemove", "Preview", "ApprovalRequired", "Failed" or "Interrupted".
+    pub result: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots_removed: Option<i32>,
+    /// Hash of the plan that waits for approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// uids of Jobs whose results are in the status.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted_jobs: Vec<String>,
 }
 
 /// Figures of a repository.

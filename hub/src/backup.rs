@@ -1,4 +1,5 @@
-//! FleetHub: the backup of the hub's own store, for a person who cannot reach its volume, and the pause of all maintenance.
+//! FleetHub: the backup of the hub's own store, for a person who cannot reach its volume, what a lost cluster is made again
+//! of, and the pause of all maintenance.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,8 +8,8 @@ use anyhow::ensure;
 use proto::v1::fleet_hub_server::FleetHub;
 use proto::v1::hub_backup_part::Body;
 use proto::v1::{
-    HubBackupPart, HubBackupRequest, HubBackupSummary, PauseFleetRequest, PauseFleetResponse,
-    ResumeFleetRequest, ResumeFleetResponse,
+    HubBackupPart, HubBackupRequest, HubBackupSummary, ManifestsRequest, PauseFleetRequest,
+    PauseFleetResponse, ResumeFleetRequest, ResumeFleetResponse,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 use crate::access::{self, Person, Verb, out_of_scope};
 use crate::hub::Hub;
 use crate::lock::Command;
+use crate::manifests;
 use crate::parts::{end, pass};
 use crate::store::StoredDecision;
 use crate::store::copy::Copied;
@@ -75,6 +77,7 @@ impl BackupService {
 #[tonic::async_trait]
 impl FleetHub for BackupService {
     type BackupStream = ReceiverStream<Result<HubBackupPart, Status>>;
+    type ManifestsStream = manifests::Parts;
 
     async fn backup(
         &self,
@@ -98,6 +101,15 @@ impl FleetHub for BackupService {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn manifests(
+        &self,
+        request: Request<ManifestsRequest>,
+    ) -> Result<Response<Self::ManifestsStream>, Status> {
+        let person = access::person(&request)?;
+        let cluster = request.into_inner().cluster;
+        manifests::manifests(&self.hub, person, &cluster).map(Response::new)
     }
 
     async fn pause(

@@ -143,6 +143,16 @@ pub struct Config {
     #[arg(long, env = "FLEET_HUB_COALESCE_WINDOW", default_value = "1m")]
     pub coalesce_window: Window,
 
+    /// How many maintenance operations are at work on one storage host at a time, in the whole fleet; 0 for any number.
+    /// Others wait for a place. Removals of left-over locks do not.
+    #[arg(long, env = "FLEET_HUB_PER_HOST", default_value_t = 4)]
+    pub per_host: usize,
+
+    /// A policy that was due this long ago, and whose cluster has been away this long, is run by another cluster that is
+    /// bound to the repository; "off" leaves it to its own.
+    #[arg(long, env = "FLEET_HUB_AWAY_AFTER", default_value = "15m")]
+    pub away_after: Window,
+
     /// How long a spoke that was allowed to create a repository and fell silent holds up the creations of others. Four
     /// times --probe-deadline of every spoke: a spoke uses four fifths of it, and begins nothing that could take longer.
     /// Nothing is created for as long after a start.

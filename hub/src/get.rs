@@ -119,15 +119,20 @@ fn behind<'a>(seen: Seen<'a>, collection: Collection, key: &'a str) -> Vec<&'a A
     one.into_iter().filter(|held| seen.held(held)).collect()
 }
 
-/// A resource with all its conditions: those that the hub does not judge by are in the store alone.
-async fn resource(hub: &Hub, held: &Held) -> Result<Resource, Status> {
-    let mut state = stored(hub, held).await?;
-    if state.is_none() {
-        // It has arrived and was not written yet. An error is logged, and the next answer has it.
-        let _ = hub.flush().await;
-        state = stored(hub, held).await?;
+/// All of a resource's state: what the hub does not judge by is in the store alone. `None` when that has another state.
+pub(crate) async fn state(hub: &Hub, held: &Held) -> Result<Option<ObjectState>, Status> {
+    let state = stored(hub, held).await?;
+    if state.is_some() {
+        return Ok(state);
     }
-    let conditions: Vec<Condition> = match state {
+    // It has arrived and was not written yet. An error is logged, and the next answer has it.
+    let _ = hub.flush().await;
+    stored(hub, held).await
+}
+
+/// A resource with all its conditions.
+async fn resource(hub: &Hub, held: &Held) -> Result<Resource, Status> {
+    let conditions: Vec<Condition> = match state(hub, held).await? {
         Some(state) => state.conditions,
         None => conditions(held),
     };

@@ -221,6 +221,7 @@ fn introduction(hello: Hello) -> Introduction {
         incarnation: hello.incarnation,
         digest: hello.digest,
         objects: hello.objects,
+        retains: hello.retains_for_others,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Rows of GlobalRetentionPolicies. Pure.
 
+use jiff::Timestamp;
 use proto::time::from_unix_millis;
 use proto::v1::{PolicyRow, Row, row::Body};
 
@@ -43,10 +44,15 @@ pub fn state(inventory: &Inventory, held: &Held) -> (&'static str, String) {
         None => {}
     }
     if inventory.fresh(&held.cluster).stale {
-        return (
-            "stale",
-            "its spoke is silent; this is the last that is known".to_owned(),
-        );
+        let text = "its spoke is silent; this is the last that is known".to_owned();
+        // Which cluster it was is not for everybody to see.
+        return match inventory.carried_by_another(held) {
+            Some(carried) => (
+                "stale",
+                format!("{text}; another cluster carried it out at {}", time(carried.at)),
+            ),
+            None => ("stale", text),
+        };
     }
     match (
         policy.progress.is_some(),
@@ -68,6 +74,12 @@ pub fn state(inventory: &Inventory, held: &Held) -> (&'static str, String) {
 pub fn next_run(held: &Held, after: Millis) -> Option<Millis> {
     let policy = held.policy().filter(|policy| !policy.suspended)?;
     schedule::next_run(&policy.schedule, after)
+}
+
+/// A time for people.
+fn time(at: Millis) -> String {
+    let time = Timestamp::from_millisecond(at).unwrap_or_default();
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 /// A policy's row.

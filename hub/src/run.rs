@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::access::refusals::{self, Refusals};
 use crate::admin::{self, Admin};
+use crate::away::Away;
 use crate::collect::{Appointer, Collectors};
 use crate::config::Config;
 use crate::delays;
@@ -110,6 +111,7 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
             async move { Ok(refusals::record(store, refused, stop).await?) }
         }),
         tokio::spawn(delays::keep(hub.clone(), stop.clone()).map(Ok)),
+        away(config, &hub, &stop),
         tokio::spawn(async move { Ok(keeper.keep(commands, stop).await?) }),
     ]);
     Ok(Running {
@@ -119,6 +121,19 @@ pub async fn start(config: &Config, stop: CancellationToken) -> anyhow::Result<R
         enrol: servers.enrol,
         tasks,
         _hold: hold,
+    })
+}
+
+/// Has policies run whose clusters are away, unless that is off.
+fn away(config: &Config, hub: &Arc<Hub>, stop: &CancellationToken) -> Task {
+    let (hub, stop) = (hub.clone(), stop.clone());
+    let after = config.away_after.0;
+    tokio::spawn(async move {
+        match after {
+            Some(after) => Away::new(hub, after).keep(stop).await?,
+            None => stop.cancelled().await,
+        }
+        Ok(())
     })
 }
 

@@ -131,6 +131,17 @@ pub fn next_run(schedule: &str, after: Millis) -> Option<Millis> {
     Some(millis(answer.due))
 }
 
+/// Whether a window is open that opens by a schedule, for so many milliseconds. One that cannot be read is not.
+#[must_use]
+pub fn is_open(schedule: &str, timezone: &str, length: Millis, now: Millis) -> bool {
+    // Open are those that began within its length.
+    let since = Timestamp::from_millisecond(now.saturating_sub(length.max(0)));
+    let opened = parsed(schedule, timezone)
+        .zip(since.ok())
+        .and_then(|(schedule, since)| schedule.after(since));
+    opened.is_some_and(|answer| millis(answer.due) <= now)
+}
+
 /// The deadline when only the spoke's own forecast is known.
 #[must_use]
 pub fn deadline_by_forecast(next_run: Millis) -> Deadline {
@@ -205,6 +216,19 @@ mod tests {
             (every.due, every.late),
             (at("2026-11-20T13:30:00Z"), at("2026-11-20T13:40:00Z"))
         );
+    }
+
+    #[test]
+    fn a_window_is_open_for_its_length_and_one_that_cannot_be_read_never() {
+        let hours = 3_600_000;
+        let open =
+            |schedule: &str, length: Millis, now: &str| is_open(schedule, "Europe/Berlin", length, at(now));
+        assert!(!open("0 22 * * *", 6 * hours, "2026-11-20T20:59:59Z"));
+        assert!(open("0 22 * * *", 6 * hours, "2026-11-20T21:00:00Z"));
+        assert!(open("0 22 * * *", 6 * hours, "2026-11-21T02:59:59Z"));
+        assert!(!open("0 22 * * *", 6 * hours, "2026-11-21T03:00:00Z"));
+        assert!(!open("0 22 * * *", 0, "2026-11-20T21:00:01Z"));
+        assert!(!open("", 6 * hours, "2026-11-20T21:00:00Z"));
     }
 
     #[test]

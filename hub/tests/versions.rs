@@ -206,7 +206,7 @@ async fn a_spoke_of_the_version_before_works_with_this_hub() {
     assert!(!appointed, "it collects as it always did");
     let totals = fleet.running.hub.read(|inventory| {
         let held = inventory.index().backup("a/shop/orders").cloned();
-        held.and_then(|held| held.backup().map(|backup| backup.runs_total))
+        held.and_then(|held| held.backup().map(|backup| backup.state().runs_total))
     });
     assert_eq!(totals, Some(8), "the change after the inventory counts");
 }

@@ -35,7 +35,7 @@ use crate::operation::Operations;
 use crate::repository::{CheckOwner, KeyOwner, RepositoryController, UnlockOwner};
 use crate::restic::{self, Restic};
 use crate::restore::RestoreController;
-use crate::retention::{RetentionController, RetentionOwner};
+use crate::retention::{BehalfOwner, RetentionController, RetentionOwner};
 use crate::root::{Root, Tree, supervise};
 use crate::scripts::Scripts;
 use crate::service::{Fatal, Health, Pace, Service, Services, ServicesHandle};
@@ -263,6 +263,7 @@ async fn kinds(
             Arc::new(UnlockOwner::new(context.clone())),
             Arc::new(CheckOwner::new(context.clone())),
             Arc::new(KeyOwner::new(context.clone())),
+            Arc::new(BehalfOwner::new(context.clone())),
         ],
     );
     let operations = operations.with_lock_pause(config.unlock_after_end() + config.lock_interval);

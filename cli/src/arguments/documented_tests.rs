@@ -84,8 +84,8 @@ fn every_command_of_the_documentation_is_one() {
                 .iter()
                 .map(|word| word.replace('…', &"0".repeat(64)))
                 .collect();
-            let makes_a_hub = given[1..].starts_with(&["hub".to_owned(), "init".to_owned()]);
-            if makes_a_hub && !given.iter().any(|word| word.starts_with("--admin")) {
+            let init = given[1..].starts_with(&["hub".to_owned(), "init".to_owned()]);
+            if init && !given.iter().any(|word| word.starts_with("--admin")) {
                 given.push("--admin=ann".to_owned());
             }
             if let Err(error) = Arguments::try_parse_from(&given) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Format, Init, List, Targets, duration};
+use super::{Format, Init, List, Rebuild, Targets, duration};
 use crate::completion;
 
 #[derive(Debug, Args)]
@@ -59,6 +59,8 @@ pub enum ClustersCommand {
     },
     /// Replaces the hub's authority step by step, without a restart.
     RotateAuthority(Rotate),
+    /// Prints the resources of a cluster, as it reported them last: to make it again when it is lost.
+    Rebuild(Rebuild),
     /// Decides which of two clusters that report under one name is the right one.
     Accept {
         /// Name of the cluster.

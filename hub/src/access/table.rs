@@ -109,6 +109,7 @@ pub const RULES: &[Rule] = &[
     verb("/fleet.v1.FleetHub/Backup", Verb::Administer, Reach::Everywhere),
     verb("/fleet.v1.FleetHub/Pause", Verb::Run, Reach::Everywhere),
     verb("/fleet.v1.FleetHub/Resume", Verb::Run, Reach::Everywhere),
+    verb("/fleet.v1.FleetHub/Manifests", Verb::See, Reach::Seen),
     verb(
         "/fleet.v1.FleetView/History",
         Verb::See,

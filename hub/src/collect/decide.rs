@@ -67,8 +67,9 @@ pub fn heard(now: Moment, interval: Millis, at: Millis) -> Millis {
     now.steady - age.min(interval.saturating_mul(MISSED - 1))
 }
 
-/// Rendezvous hash: of the same clusters every hub chooses the same one, and repositories are spread over them.
-fn rank(restic_id: &str, cluster: &str) -> [u8; 32] {
+/// Rendezvous hash: of the same clusters every hub chooses the same one, and repositories are spread over them. The highest
+/// one is chosen.
+pub(crate) fn rank(restic_id: &str, cluster: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(restic_id.as_bytes());
     hash.update([0]);

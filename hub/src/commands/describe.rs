@@ -43,6 +43,11 @@ pub fn about(body: &CommandBody) -> Option<About<'_>> {
         What::RunBackup(run) => ("run backup", Kind::Backup, run.backup.as_ref()),
         What::RunRetention(run) => ("run retention", Kind::Policy, run.policy.as_ref()),
         What::PreviewRetention(run) => ("preview retention", Kind::Policy, run.policy.as_ref()),
+        What::RetainRepository(run) => (
+            "run retention for another cluster",
+            Kind::Repository,
+            run.repository.as_ref(),
+        ),
         What::RunCheck(run) => ("run check", Kind::Repository, run.repository.as_ref()),
         What::Unlock(unlock) => ("unlock", Kind::Repository, unlock.repository.as_ref()),
         What::CreateRestore(restore) => ("create restore", Kind::Backup, restore.backup.as_ref()),

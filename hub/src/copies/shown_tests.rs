@@ -49,6 +49,7 @@ fn report(inventory: &mut Inventory, cluster: &str, store: &str, body: Repositor
         incarnation: "one".to_owned(),
         digest: Vec::new(),
         objects: 0,
+        retains: false,
     };
     inventory.attach(&name, 1, introduction, Moment::from(1)).unwrap();
     let object = ObjectState {

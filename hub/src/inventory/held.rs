@@ -282,6 +282,8 @@ fn decode(state: &[u8]) -> (ObjectState, bool) {
     // A kind of a newer spoke has no body here. It may be one that keeps snapshots.
     let readable = decoded.as_ref().is_ok_and(|object| object.body.is_some());
     let mut object = decoded.unwrap_or_default();
+    // Nobody reads it but who makes a cluster again, who reads it from the store.
+    object.manifest = String::new();
     clean::object(&mut object);
     (object, readable)
 }

@@ -43,6 +43,8 @@ pub struct Live {
     pub session: u64,
     /// When it began.
     pub since: Millis,
+    /// The spoke carries out retention for policies of clusters that are away.
+    pub retains: bool,
 }
 
 /// One cluster. A copy shares its resources.
@@ -189,6 +191,14 @@ impl Member {
             Some(since) => silent.min(since.saturating_add(limits.grace)),
             None => silent,
         }
+    }
+
+    /// For how long no spoke of it has been connected, in milliseconds of this hub's own life; `None` while one is. How long it
+    /// was away before this start is not known.
+    #[must_use]
+    pub fn away(&self, now: Millis) -> Option<Millis> {
+        let heard = self.heard.unwrap_or(self.awaited);
+        self.live.is_none().then(|| now.saturating_sub(heard))
     }
 
     /// How fresh its rows are.

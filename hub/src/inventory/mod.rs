@@ -8,6 +8,7 @@
 
 pub mod backup;
 mod bound;
+mod carried;
 mod change;
 mod changes;
 mod conflict;
@@ -33,6 +34,7 @@ use imbl::{OrdMap, OrdSet};
 use proto::digest::Digest;
 use proto::v1::Collection;
 
+pub use self::carried::Carried;
 pub use self::change::{Arrived, Change};
 pub use self::changes::Changes;
 pub use self::held::Held;
@@ -133,6 +135,8 @@ pub struct Inventory {
     vanished: Vanished,
     /// restic id -> what is collected of it.
     collected: OrdMap<Arc<str>, Arc<figures::Collected>>,
+    /// restic id -> the last run that came to a result since this start of the hub.
+    carried: OrdMap<Arc<str>, Arc<Carried>>,
     /// Stored bytes of repositories, by row, and their sum.
     stored: OrdMap<Arc<str>, u64>,
     stored_bytes: u64,
@@ -165,6 +169,7 @@ impl Inventory {
             places: Places::default(),
             vanished: Vanished::default(),
             collected: OrdMap::new(),
+            carried: OrdMap::new(),
             stored: OrdMap::new(),
             stored_bytes: 0,
             unsaved: Unsaved::default(),
@@ -188,6 +193,7 @@ impl Inventory {
             places: self.places.clone(),
             vanished: self.vanished.clone(),
             collected: self.collected.clone(),
+            carried: self.carried.clone(),
             stored: self.stored.clone(),
             stored_bytes: self.stored_bytes,
             steady: self.steady,

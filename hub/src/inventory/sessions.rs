@@ -18,6 +18,8 @@ pub struct Introduction {
     /// Digest and number of all that it has.
     pub digest: Vec<u8>,
     pub objects: u64,
+    /// It carries out retention for policies of clusters that are away.
+    pub retains: bool,
 }
 
 impl Inventory {
@@ -64,6 +66,7 @@ impl Inventory {
         member.live = Some(Live {
             session,
             since: now.wall,
+            retains: introduction.retains,
         });
         if member.facts.version != introduction.facts.version {
             // An older spoke does not report them, and the hub would take what it knows for the present state.

@@ -18,6 +18,8 @@ pub struct Asked {
     /// When the operation first wanted the lock, by the hub's clock. The time that it waited at its spoke is in it once,
     /// however often it is asked again.
     pub since: Instant,
+    /// The same, which may be before this start of the hub.
+    pub made: i64,
 }
 
 /// All questions.
@@ -52,11 +54,13 @@ impl Asks {
     /// Takes a question in; one that is asked again keeps the time of the first.
     pub fn put(&mut self, asker: &Asker, restic_id: &Arc<str>, ask: LeaseAsk, now: Instant) {
         let since = now.saturating_sub(ask.age_ms);
-        let known = self.asked.get(asker).map(|asked| asked.since);
+        let made = signed(now).saturating_sub(signed(ask.age_ms));
+        let known = self.asked.get(asker);
         let asked = Asked {
             restic_id: restic_id.clone(),
             ask,
-            since: known.map_or(since, |known| known.min(since)),
+            since: known.map_or(since, |known| known.since.min(since)),
+            made: known.map_or(made, |known| known.made.min(made)),
         };
         self.asked.insert(asker.clone(), asked);
     }
@@ -121,6 +125,12 @@ impl Asks {
     }
 }
 
+/// A time of the hub's clock, which may be compared with one before its start.
+#[must_use]
+pub fn signed(time: Instant) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +157,14 @@ mod tests {
         // The hub's own repetition carries the age of the message.
         asks.put(&asker(), &"r".into(), ask(600), 2_000);
         assert_eq!(asks.get(&asker()).unwrap().since, 900);
+    }
+
+    #[test]
+    fn a_question_may_be_older_than_the_hub() {
+        let mut asks = Asks::default();
+        asks.put(&asker(), &"r".into(), ask(5_000), 1_000);
+        let asked = asks.get(&asker()).unwrap();
+        assert_eq!((asked.since, asked.made), (0, -4_000));
     }
 
     #[test]

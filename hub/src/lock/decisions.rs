@@ -5,12 +5,15 @@ use std::sync::Arc;
 use proto::v1::hub_message::Body;
 use proto::v1::{DecidePlanRequest, PlanApproved, ReleaseLockRequest};
 use tonic::Status;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::keeper::{Keeper, Reply};
 use super::narrow;
 use super::people::unavailable;
+use crate::Millis;
 use crate::access::{Person, Verb, out_of_scope};
+use crate::away::decide::Candidate;
+use crate::away::order::of_approval;
 use crate::copies;
 use crate::now as wall_clock;
 use crate::seen::{Seen, namespace_of};
@@ -116,6 +119,7 @@ impl Keeper {
             )));
         }
         let decision = decision(plan, who, request.approve);
+        let given = decision.at;
         if let Err(error) = self.store.decide_plan(&plan.id, state, decision).await {
             let status = unavailable(&error);
             self.failed(error, "a decision could not be kept");
@@ -129,7 +133,7 @@ impl Keeper {
             repository.history = None;
         }
         if request.approve {
-            self.send(&plan.cluster.as_str().into(), approval(plan));
+            self.tell_approval(plan, given).await;
         } else {
             self.asks.reject(&plan.restic_id, &plan.hash);
         }
@@ -141,10 +145,41 @@ impl Keeper {
         match self.store.approved(cluster).await {
             Ok(plans) => {
                 for plan in plans {
-                    self.send(cluster, approval(&plan));
+                    let given = plan.decided.unwrap_or(plan.made);
+                    self.tell_approval(&plan, given).await;
                 }
             }
             Err(error) => self.failed(error, "approvals could not be read"),
+        }
+    }
+
+    /// Tells the cluster whose run made a plan that it was approved. A policy runs by itself then; a repository, whose run was
+    /// asked for by the hub, is asked for another one.
+    async fn tell_approval(&self, plan: &StoredPlan, given: Millis) {
+        let cluster: Arc<str> = plan.cluster.as_str().into();
+        let of_repository = self.hub.read(|inventory| {
+            let held = inventory.held(&cluster, std::slice::from_ref(&plan.policy));
+            let held = held
+                .get(&plan.policy)
+                .filter(|held| held.repository().is_some())?;
+            Some(Candidate::of(held))
+        });
+        let Some(by) = of_repository else {
+            return self.send(&cluster, approval(plan));
+        };
+        // A cluster that is away is asked when it is back.
+        if !self.sessions.contains_key(&cluster) {
+            return;
+        }
+        let record = of_approval(&plan.restic_id, &by, &plan.hash, given, wall_clock());
+        if let Some(record) = record
+            && let Err(status) = self.hub.commands.submit(record).await
+        {
+            warn!(
+                plan = plan.id,
+                reason = status.message(),
+                "the run of an approved plan could not be asked for"
+            );
         }
     }
 }

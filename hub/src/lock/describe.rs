@@ -9,7 +9,7 @@ use super::grantor::{Grantor, Holder, Instant, Operation, Phase};
 pub fn lock(
     restic_id: &str,
     repository: &str,
-    grantor: &Grantor,
+    (grantor, crowded): (&Grantor, Option<&str>),
     now: Instant,
     connected: impl Fn(&str) -> bool,
 ) -> Lock {
@@ -25,7 +25,7 @@ pub fn lock(
         subject: waiter.operation.subject.to_string(),
         waited_ms: now.saturating_sub(waiter.since),
         reason: if connected(&waiter.operation.cluster) {
-            reason(grantor)
+            reason(grantor, crowded)
         } else {
             "its spoke is not connected; it keeps its place for 10 minutes".to_owned()
         },
@@ -76,10 +76,12 @@ fn stand(lock: &mut Lock, phase: &Phase, now: Instant) {
     }
 }
 
-/// What a waiter waits for. Holds no times, so that it is sent again only when it has changed.
+/// What a waiter waits for; `crowded` if that is a place on its storage host. Holds no times, so that it is sent again only
+/// when it has changed.
 #[must_use]
-pub fn reason(grantor: &Grantor) -> String {
+pub fn reason(grantor: &Grantor, crowded: Option<&str>) -> String {
     match grantor.phase() {
+        Phase::Free if crowded.is_some() => crowded.unwrap_or_default().to_owned(),
         Phase::Free if grantor.not_before() > 0 => {
             "it is next; after a start of the hub nothing is granted for one life of a lease".to_owned()
         }

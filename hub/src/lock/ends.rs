@@ -11,7 +11,7 @@ use proto::v1::{LeaseAsk, LeaseCovered, LeaseRelease, OperationKind, OperationOu
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
-use super::asks::Asker;
+use super::asks::{Asker, signed};
 use super::grantor::{Grant, Operation};
 use super::keeper::{Keeper, Recent, Reply, operation};
 use super::{narrow, run};
@@ -35,14 +35,19 @@ impl Keeper {
         if own
             || asked.ask.preview
             || !asked.ask.approved.is_empty()
-            || asked.since.saturating_sub(recent.started) > window
+            || asked.made.saturating_sub(recent.started) > window
         {
             return None;
         }
+        let retention = asked.ask.kind() == OperationKind::Retention;
         let spared = self.hub.read(|inventory| {
             let held = inventory.held(&key.0, std::slice::from_ref(&asked.ask.policy));
             let held = held.get(&asked.ask.policy);
-            held.is_some_and(|held| run::spares(held, &recent.policies, recent.shows.as_ref()))
+            // One that was asked for in the place of a policy is about all of them.
+            held.is_some_and(|held| {
+                (retention && held.repository().is_some())
+                    || run::spares(held, &recent.policies, recent.shows.as_ref())
+            })
         });
         spared.then(|| LeaseCovered {
             operation: asked.ask.operation.clone(),
@@ -54,8 +59,8 @@ impl Keeper {
     }
 
     /// A policy that took part in a run that began at most so many milliseconds before its question needs no run.
-    fn window(&self) -> Option<u64> {
-        u64::try_from(self.settings.coalesce?.as_millis()).ok()
+    fn window(&self) -> Option<i64> {
+        i64::try_from(self.settings.coalesce?.as_millis()).ok()
     }
 
     pub(super) async fn cover(
@@ -206,8 +211,9 @@ impl Keeper {
         if preview || !run::is_conclusive(&outcome.result) {
             return;
         }
+        let sources = run.policies.iter().map(|policy| policy.source.clone()).collect();
         repository.recent = Some(Recent {
-            started: grant.since,
+            started: signed(grant.since),
             token: grant.token,
             by: format!("{cluster}: {}", grant.operation.subject),
             policy: release.policy.clone(),
@@ -215,6 +221,8 @@ impl Keeper {
             shows,
             outcome,
         });
+        self.hub
+            .change(|inventory| inventory.carry(id, (cluster, wall_clock()), sources));
         let waiting = self.repository(id).grantor.waiting().iter();
         let waiting: Vec<Operation> = waiting.map(|w| w.operation.clone()).collect();
         for operation in waiting {

@@ -31,7 +31,8 @@ const PRUNE: u32 = 120;
 
 /// The last run that came to an end.
 pub(super) struct Recent {
-    pub started: Instant,
+    /// By the hub's clock; below 0 for one before its start.
+    pub started: i64,
     pub token: u64,
     pub by: String,
     /// uid of the policy whose Job it was: when that asks again, it means it.
@@ -287,6 +288,7 @@ impl Keeper {
         let due = |r: &Repository| r.draining || !r.grantor.is_idle();
         let active = self.repositories.iter().filter(|(_, r)| due(r));
         let ids: Vec<Arc<str>> = active.map(|(id, _)| id.clone()).collect();
+        self.find_places(&ids, now);
         for id in ids {
             let busy = self.hub.read(|inventory| inventory.is_backing_up(&id));
             let (sessions, asks) = (&self.sessions, &self.asks);
@@ -306,9 +308,11 @@ impl Keeper {
                 .grantor
                 .upcoming(|cluster| sessions.contains_key(cluster));
             let busy = busy && !upcoming.is_some_and(checks);
+            let room = repository.crowded.is_none();
+            let connected = |cluster: &str| sessions.contains_key(cluster);
             let effects = repository
                 .grantor
-                .advance(now, &terms, busy, |cluster| sessions.contains_key(cluster));
+                .advance_where(now, &terms, busy, room, connected);
             let drains = matches!(repository.grantor.phase(), Phase::Draining { .. });
             let changed = std::mem::replace(&mut repository.draining, drains) != drains;
             if changed {

@@ -34,6 +34,7 @@ fn report(inventory: &mut Inventory, cluster: &str, state: State, keys: &[&str])
         incarnation: "one".to_owned(),
         digest: Vec::new(),
         objects: 0,
+        retains: false,
     };
     inventory.attach(&name, 1, introduction, Moment::from(1)).unwrap();
     let upserts = keys.iter().enumerate().map(|(at, key)| {

@@ -170,7 +170,11 @@ impl Keeper {
         if seen > known {
             warn!(repository = %id, seen, known, "a cluster has seen a higher token than this hub has granted");
         }
+        let older = ask.age_ms > now;
         self.asks.put(&key, &id, ask, now);
+        if older {
+            self.recall_run(&id).await;
+        }
         if let Some(covered) = self.covered(&key) {
             info!(%cluster, subject, token = covered.token, "needs no run of its own");
             self.asks.remove(&key);

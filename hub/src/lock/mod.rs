@@ -1,6 +1,6 @@
 //! The maintenance lock of every physical repository. [`grantor`] decides (pure), [`keeper`] owns everything in one task,
 //! so that no two decisions meet, [`messages`] checks what spokes send and does it, [`carry`] carries out and [`waiting`]
-//! informs those who wait. [`asks`] keeps the questions (pure), [`given`] composes what an operation is to do by [`run`]
+//! informs those who wait. [`hosts`] bounds what is at work on one storage (pure). [`asks`] keeps the questions (pure), [`given`] composes what an operation is to do by [`run`]
 //! (pure), [`keys`] knows who opens a repository with which key (pure), [`parts`] gathers plans (pure), [`ends`] takes
 //! outcomes in, [`bind`] keeps the table of bindings, [`people`] answers persons, as [`describe`] (pure) puts it and
 //! [`narrow`] (pure) leaves out what they may not see, and [`decisions`] does what they decide.
@@ -14,6 +14,7 @@ mod describe;
 mod ends;
 mod given;
 pub mod grantor;
+mod hosts;
 mod keeper;
 mod keys;
 mod lease;
@@ -23,6 +24,7 @@ mod parts;
 mod pause;
 pub(crate) mod people;
 mod places;
+mod recalled;
 mod repository;
 mod restic;
 mod restored;
@@ -32,10 +34,11 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use proto::v1::{
     DecideBindingRequest, DecidePlanRequest, LeaseAsk, LeaseRelease, LeaseRenew, LeaseWithdraw, LocksRequest,
-    LocksResponse, PlanPart, PlansRequest, PlansResponse, PossessionProof, ReleaseLockRequest,
-    StoreProbeAnswer,
+    LocksResponse, OperationOutcome, PlanPart, PlansRequest, PlansResponse, PossessionProof,
+    ReleaseLockRequest, StoreProbeAnswer,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -46,6 +49,13 @@ use crate::config::Config;
 use grantor::Terms;
 
 pub use keeper::Keeper;
+
+/// Whether the outcome of a run that was kept (fleet.v1.OperationOutcome) is one that counts for all policies that took part.
+#[must_use]
+pub fn is_conclusive(outcome: Option<&[u8]>) -> bool {
+    let outcome = outcome.and_then(|bytes| OperationOutcome::decode(bytes).ok());
+    outcome.is_some_and(|outcome| run::is_conclusive(&outcome.result))
+}
 
 /// Commands on their way to the keeper.
 const COMMANDS: usize = 1024;
@@ -62,6 +72,8 @@ pub struct Settings {
     pub audit: Millis,
     /// Bytes of all plans' documents together.
     pub documents: u64,
+    /// Operations at work on one storage host at most; 0 for any number.
+    pub per_host: usize,
 }
 
 impl Settings {
@@ -80,6 +92,7 @@ impl Settings {
             coalesce: config.coalesce_window.0,
             audit: config.audit_retention.millis(),
             documents: config.audit_plans_mib << 20,
+            per_host: config.per_host,
         }
     }
 }

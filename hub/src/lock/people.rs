@@ -74,10 +74,12 @@ impl Keeper {
             false => self.in_use(sight),
         };
         let locks = found.into_iter().filter_map(|(id, name)| {
-            let grantor = self.repositories.get(&id).map_or(&free, |r| &r.grantor);
+            let repository = self.repositories.get(&id);
+            let grantor = repository.map_or(&free, |r| &r.grantor);
+            let crowded = repository.and_then(|r| r.crowded.as_deref());
             let outside: Vec<_> = self.asks.blocked_at(&id).collect();
             (named || !grantor.is_idle() || !outside.is_empty()).then(|| {
-                let mut lock = describe::lock(&id, &name, grantor, now, connected);
+                let mut lock = describe::lock(&id, &name, (grantor, crowded), now, connected);
                 let outside = outside.into_iter().map(|(asker, asked, answer)| LockWaiter {
                     cluster: asker.0.to_string(),
                     subject: asked.ask.subject.clone(),

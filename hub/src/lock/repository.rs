@@ -16,11 +16,15 @@ pub(super) struct Repository {
     /// Token of the present holder, and what it was given to do; `None` for other operations than retention runs.
     pub run: Option<(u64, Option<RetentionRun>)>,
     pub recent: Option<Recent>,
+    /// The last run before this start of the hub was looked up.
+    pub recalled: bool,
     /// What earlier runs left; read when it is needed.
     pub history: Option<History>,
     /// The last answer to each waiter.
     pub told: HashMap<(Arc<str>, Arc<str>), LeaseWaiting>,
     pub draining: bool,
+    /// Why its operations wait for a place on its storage host.
+    pub crowded: Option<String>,
 }
 
 impl Repository {

@@ -75,6 +75,7 @@ fn tell(inventory: &mut Inventory, cluster: &str, session: u64, objects: Vec<Obj
         incarnation: "one".to_owned(),
         digest: Vec::new(),
         objects: 0,
+        retains: false,
     };
     let now = Moment::from(i64::try_from(session).unwrap());
     inventory.attach(&name, session, introduction, now).unwrap();

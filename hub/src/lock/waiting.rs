@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use proto::v1::hub_message::Body;
-use proto::v1::{Drain, LeaseWaiting};
+use proto::v1::{Drain, LeaseWaiting, OperationKind};
 
 use super::describe;
-use super::grantor::Phase;
+use super::grantor::{Instant, Phase};
+use super::hosts::{self, Stand, Standing};
 use super::keeper::Keeper;
 
 impl Keeper {
@@ -51,7 +52,7 @@ impl Keeper {
         let Some(repository) = self.repositories.get_mut(id) else {
             return;
         };
-        let reason = describe::reason(&repository.grantor);
+        let reason = describe::reason(&repository.grantor, repository.crowded.as_deref());
         let mut told = HashMap::new();
         let mut news = Vec::new();
         for (position, waiter) in repository.grantor.waiting().iter().enumerate() {
@@ -70,6 +71,49 @@ impl Keeper {
         repository.told = told;
         for (cluster, message) in news {
             self.send(&cluster, Body::LeaseWaiting(message));
+        }
+    }
+
+    /// Finds out which of these repositories wait for a place on their storage host.
+    pub(super) fn find_places(&mut self, ids: &[Arc<str>], now: Instant) {
+        let places = self.settings.per_host;
+        let standings: Vec<Standing> = match places {
+            0 => Vec::new(),
+            _ => ids.iter().map(|id| self.standing(id, now)).collect(),
+        };
+        let mut crowded = hosts::crowded(places, &standings);
+        for id in ids {
+            if let Some(repository) = self.repositories.get_mut(id) {
+                repository.crowded = crowded.remove(id);
+            }
+        }
+    }
+
+    fn standing(&self, id: &Arc<str>, now: Instant) -> Standing {
+        let connected = |cluster: &str| self.sessions.contains_key(cluster);
+        let stand = self.repositories.get(id).map(|repository| {
+            let grantor = &repository.grantor;
+            match grantor.phase() {
+                Phase::Draining { .. } | Phase::Granting { .. } | Phase::Held { .. } => return Stand::Works,
+                Phase::Free | Phase::Delay { .. } => {}
+            }
+            // Backups fail on the locks that it removes: it waits for nobody.
+            let unlocks = grantor.upcoming(connected).is_some_and(|operation| {
+                let asked = self.asks.get(&(operation.cluster.clone(), operation.id.clone()));
+                asked.is_some_and(|asked| asked.ask.kind() == OperationKind::Unlock)
+            });
+            let since = grantor.could_begin(now, connected).filter(|_| !unlocks);
+            since.map_or(Stand::Apart, Stand::Waits)
+        });
+        let host = self.hub.read(|inventory| {
+            let bound = inventory.index().bindings(id);
+            let mut bound = bound.filter(|held| inventory.bindings().is_bound(&held.cluster, id));
+            bound.find_map(|held| hosts::host(&held.repository()?.url))
+        });
+        Standing {
+            id: id.clone(),
+            host,
+            stand: stand.unwrap_or(Stand::Apart),
         }
     }
 }

@@ -44,6 +44,7 @@ fn object(namespace: &str, name: &str, conditions: Vec<Condition>, body: Object)
         created: ago(40 * DAY),
         conditions,
         body: Some(body),
+        ..ObjectState::default()
     }
 }
 

@@ -24,6 +24,11 @@ pub async fn ends(spoke: &mut Spoke, token: u64, result: &str) {
 
 /// The same, of a snapshot with tags. Policies of clusters a and b took part.
 pub async fn ends_with(spoke: &mut Spoke, token: u64, result: &str, tags: &[&str]) {
+    ends_of(spoke, token, result, (tags, "p")).await;
+}
+
+/// The same, of an operation that belongs to the resource with this uid.
+pub async fn ends_of(spoke: &mut Spoke, token: u64, result: &str, (tags, owner): (&[&str], &str)) {
     let policy = |source: &str| serde_json::json!({ "source": source, "generation": 1 });
     let document = serde_json::json!({ "plan": {
         "resticId": ID, "hash": hash(), "snapshots": 9, "remove": [{ "id": snapshot(), "tags": tags }],
@@ -42,7 +47,7 @@ pub async fn ends_with(spoke: &mut Spoke, token: u64, result: &str, tags: &[&str
         token,
         outcome: Some(outcome),
         plan_bytes: data.len() as u64,
-        policy: "p".to_owned(),
+        policy: owner.to_owned(),
         ..LeaseRelease::default()
     };
     for (n, half) in data.chunks(data.len().div_ceil(2)).enumerate() {

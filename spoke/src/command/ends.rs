@@ -25,7 +25,7 @@ impl Run {
                     .any(|uid| **uid == *job.meta.uid)
                     .then(|| self.by_itself(end))
             }
-            Sort::Retention | Sort::Preview | Sort::Check => {
+            Sort::Retention | Sort::Preview | Sort::Behalf | Sort::Check => {
                 let finished = context.operations.result(&job.meta.uid)?;
                 Some(outcome_end(&finished.outcome, finished.by.as_deref()))
             }

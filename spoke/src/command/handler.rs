@@ -14,6 +14,7 @@ use super::unlock::Unlock;
 use crate::allow::Allow;
 use crate::clock::BootMillis;
 use crate::context::Context;
+use crate::exchange::Behalf;
 use crate::restic::Restic;
 use crate::world::Key;
 
@@ -118,6 +119,14 @@ pub fn handler(body: &CommandBody) -> Result<Arc<dyn Handler>, String> {
         What::RunRetention(asked) => run(Sort::Retention, &asked.policy),
         What::PreviewRetention(asked) => run(Sort::Preview, &asked.policy),
         What::RunCheck(asked) => run(Sort::Check, &asked.repository),
+        What::RetainRepository(asked) => {
+            let behalf = Behalf {
+                policy: asked.instead_of.clone(),
+                approved: asked.approved.clone(),
+            };
+            let key = named(asked.repository.as_ref())?;
+            Ok(Arc::new(Run::on_behalf(key, behalf, asked.restic_id.clone())))
+        }
         What::Unlock(asked) => {
             let key = named(asked.repository.as_ref())?;
             Ok(Arc::new(Unlock { key }))

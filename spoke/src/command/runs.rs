@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::handler::{Handler, Lane, Order, Step, Subject, Tools};
 use crate::allow::Allow;
 use crate::context::Context;
-use crate::exchange::{CommandedRun, Progress};
+use crate::exchange::{Behalf, CommandedRun, Progress};
 use crate::queue;
 use crate::world::{JobView, Key, Stored as _, World};
 use crds::conditions::{self, types};
@@ -26,6 +26,8 @@ pub enum Sort {
     Retention,
     /// Of a retention policy: shows what a run would remove.
     Preview,
+    /// Retention of a repository, for a cluster that is away.
+    Behalf,
     Check,
 }
 
@@ -33,6 +35,8 @@ pub enum Sort {
 pub struct Run {
     pub sort: Sort,
     pub key: Key,
+    /// What a retention run for another cluster is for.
+    behalf: Option<(Behalf, String)>,
     /// Since when its Job is not there; 0 while it is.
     missing_since: AtomicU64,
 }
@@ -48,7 +52,16 @@ impl Run {
         Run {
             sort,
             key,
+            behalf: None,
             missing_since: AtomicU64::new(0),
+        }
+    }
+
+    /// A retention run of the repository with this restic id, for a cluster that is away.
+    pub fn on_behalf(key: Key, behalf: Behalf, restic_id: String) -> Run {
+        Run {
+            behalf: Some((behalf, restic_id)),
+            ..Run::new(Sort::Behalf, key)
         }
     }
 
@@ -56,7 +69,7 @@ impl Run {
         match self.sort {
             Sort::Backup => "ResticBackup",
             Sort::Retention | Sort::Preview => "GlobalRetentionPolicy",
-            Sort::Check => "ResticRepository",
+            Sort::Check | Sort::Behalf => "ResticRepository",
         }
     }
 
@@ -64,7 +77,7 @@ impl Run {
         match self.sort {
             Sort::Backup => Subject::Backup,
             Sort::Retention | Sort::Preview => Subject::Policy,
-            Sort::Check => Subject::Repository,
+            Sort::Check | Sort::Behalf => Subject::Repository,
         }
     }
 
@@ -73,6 +86,7 @@ impl Run {
             Sort::Backup => names::backup_cron_job(&self.key.name),
             Sort::Retention | Sort::Preview => names::retention_cron_job(&self.key.name),
             Sort::Check => names::check_cron_job(&self.key.name),
+            Sort::Behalf => names::behalf_job(&self.key.name),
         };
         self.key.sibling(names::command_job(&cron_job, id))
     }
@@ -90,7 +104,7 @@ impl Run {
                 let conditions = it.status.as_ref().map(|s| s.conditions.clone());
                 Some((it.uid().to_owned(), conditions.unwrap_or_default()))
             }
-            Sort::Check => {
+            Sort::Check | Sort::Behalf => {
                 let it = world.repositories.get(&self.key)?;
                 let conditions = it.status.as_ref().map(|s| s.conditions.clone());
                 Some((it.uid().to_owned(), conditions.unwrap_or_default()))
@@ -104,6 +118,7 @@ impl Run {
             of,
             id: id.to_owned(),
             preview: self.sort == Sort::Preview,
+            behalf: self.behalf.as_ref().map(|(behalf, _)| behalf.clone()),
         }
     }
 
@@ -256,6 +271,23 @@ impl Handler for Run {
                 );
                 if wanted { Ok(()) } else { Err(text) }
             }
+            Sort::Behalf => {
+                let repository = world.repositories.get(&self.key);
+                let status = repository
+                    .as_ref()
+                    .and_then(|repository| repository.status.as_ref());
+                let id = status.and_then(|status| status.repository_id.as_deref());
+                let meant = self.behalf.as_ref().map(|(_, id)| id.as_str());
+                let text = format!(
+                    "ResticRepository {} is not the repository that is meant",
+                    self.key
+                );
+                if id.is_some() && id == meant {
+                    Ok(())
+                } else {
+                    Err(text)
+                }
+            }
         }
     }
 
@@ -314,6 +346,7 @@ mod tests {
             format!("resticbackup-orders-{id}")
         );
         assert_eq!(job(Sort::Preview, "p", id), job(Sort::Retention, "p", id));
+        assert_ne!(job(Sort::Behalf, "p", id), job(Sort::Check, "p", id));
         let long = job(Sort::Check, &"x".repeat(200), id);
         assert!(long.len() <= 63 && long.ends_with(id), "{long}");
         assert_ne!(long, job(Sort::Check, &"x".repeat(201), id));

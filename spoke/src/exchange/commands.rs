@@ -42,6 +42,7 @@ pub enum Arrived {
 struct Wanted {
     before: BootMillis,
     preview: bool,
+    behalf: Option<Behalf>,
     /// Its Job is being created.
     claimed: bool,
 }
@@ -65,6 +66,17 @@ pub struct CommandedRun {
     pub id: String,
     /// It shows what it would do, and does nothing.
     pub preview: bool,
+    /// Of a repository: a retention run for a cluster that is away, and no check.
+    pub behalf: Option<Behalf>,
+}
+
+/// What a retention run for a cluster that is away is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behalf {
+    /// `<cluster>/<namespace>/<name>`; empty for a run of a plan that was approved.
+    pub policy: String,
+    /// Hash of the plan that it may carry out; empty for none.
+    pub approved: String,
 }
 
 /// A Job is created for a command while this lives: it cannot be withdrawn meanwhile.
@@ -129,6 +141,7 @@ impl Commands {
         let wanted = its.entry(run.id.clone()).or_insert(Wanted {
             before,
             preview: run.preview,
+            behalf: run.behalf.clone(),
             claimed: false,
         });
         wanted.before = before;
@@ -142,6 +155,7 @@ impl Commands {
             of: of.to_owned(),
             id: id.clone(),
             preview: wanted.preview,
+            behalf: wanted.behalf.clone(),
         })
         .collect()
     }
@@ -210,6 +224,7 @@ mod tests {
             of: "uid".to_owned(),
             id: id.to_owned(),
             preview: false,
+            behalf: None,
         }
     }
 

@@ -15,7 +15,7 @@ pub mod outbox;
 pub use board::{Board, Finished, Operation, Pinned, Progress, running};
 pub use browsing::Browsing;
 pub use collectors::{Collection, Collectors};
-pub use commands::{Arrived, CommandedRun, Commands, Unlocking};
+pub use commands::{Arrived, Behalf, CommandedRun, Commands, Unlocking};
 pub use copies::Copies;
 pub use coverage::Coverage;
 pub use creations::Creations;

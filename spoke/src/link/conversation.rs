@@ -310,6 +310,7 @@ fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut S
         hub_incarnation: seen.incarnation.clone(),
         hub_epoch: seen.epoch,
         collects: true,
+        retains_for_others: true,
     };
     SpokeMessage {
         body: Some(Body::Hello(hello)),

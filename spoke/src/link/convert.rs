@@ -5,6 +5,7 @@ use crds::backup::{BackupResult, BackupRun, BackupSource};
 use crds::conditions::{self, types};
 use crds::integrity::damage_of;
 use crds::progress::RunProgress;
+use crds::window::AllowedWindow;
 use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
@@ -12,7 +13,7 @@ use prost::Message as _;
 use proto::time::from_unix_millis;
 use proto::v1::{self, ObjectState, object_state::Body};
 
-use super::unclear;
+use super::{manifest, unclear};
 use crate::exchange::outbox::{Kind, Outbox, Place};
 use crate::retention::policies;
 use crate::secrets::redact;
@@ -66,6 +67,7 @@ pub fn encode(state: &ObjectState) -> Vec<u8> {
         return state.encode_to_vec();
     }
     let mut state = state.clone();
+    state.manifest.clear();
     // The hub holds the snapshots of a suspicious backup by its condition.
     state
         .conditions
@@ -171,7 +173,8 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         changed_id: status.changed_id.clone().unwrap_or_default(),
         read_only: repository.spec.read_only,
     };
-    object(&repository.metadata, &status.conditions, Body::Repository(body))
+    let state = object(&repository.metadata, &status.conditions, Body::Repository(body));
+    manifest::with(state, "ResticRepository", &repository.metadata, &repository.spec)
 }
 
 /// The key that the repository was last opened with; empty while it does not open.
@@ -242,7 +245,8 @@ pub fn backup_state(backup: &ResticBackup, restic_id: Option<String>) -> ObjectS
         source,
         progress: status.progress.as_ref().map(progress),
     };
-    object(&backup.metadata, &status.conditions, Body::Backup(body))
+    let state = object(&backup.metadata, &status.conditions, Body::Backup(body));
+    manifest::with(state, "ResticBackup", &backup.metadata, spec)
 }
 
 /// A retention policy's state. `restic_id` is what it is bound to, or was last known to be; empty if it never was.
@@ -261,8 +265,31 @@ pub fn policy_state(key: &Key, policy: &GlobalRetentionPolicy, restic_id: String
         last_run: status.last_run.as_ref().map(time),
         last_result: status.last_run_result.clone().unwrap_or_default(),
         progress: status.progress.as_ref().map(progress),
+        timezone: Some(policy.spec.timezone.clone().unwrap_or_default()),
+        allowed_window: policy
+            .spec
+            .allowed_window
+            .as_ref()
+            .map(|of| window(of, &policy.metadata)),
     };
-    object(&policy.metadata, &status.conditions, Body::Policy(body))
+    let state = object(&policy.metadata, &status.conditions, Body::Policy(body));
+    manifest::with(state, "GlobalRetentionPolicy", &policy.metadata, &policy.spec)
+}
+
+/// The window of a policy. One that is not valid is never open.
+fn window(window: &AllowedWindow, metadata: &ObjectMeta) -> v1::MaintenanceWindow {
+    let kind = "GlobalRetentionPolicy";
+    if window.parse(kind, metadata).is_err() {
+        return v1::MaintenanceWindow::default();
+    }
+    let length = crds::schedule::parse_duration(&window.duration);
+    v1::MaintenanceWindow {
+        schedule: resolved(kind, metadata, &window.schedule),
+        timezone: window.timezone.clone().unwrap_or_default(),
+        length_ms: length
+            .and_then(|d| u64::try_from(d.as_millis()).ok())
+            .unwrap_or(0),
+    }
 }
 
 /// The schedule that the CronJob has; one that is not valid stays as it is written.
@@ -345,6 +372,7 @@ pub(super) fn object(meta: &ObjectMeta, conditions: &[Condition], body: Body) ->
         created: meta.creation_timestamp.as_ref().map(time),
         conditions: conditions.iter().map(condition).collect(),
         body: Some(body),
+        ..ObjectState::default()
     }
 }
 

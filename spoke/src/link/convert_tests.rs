@@ -120,3 +120,34 @@ fn a_restore_names_its_repository_through_its_backup() {
         ("InProgress", 3, "pvc/data2")
     );
 }
+
+#[test]
+fn the_hub_knows_when_a_policy_is_due_and_when_it_may_run() {
+    let sent = |spec: serde_json::Value| {
+        let mut full = json!({ "repositoryRef": { "name": "nas" }, "schedule": "H 4 * * *", "policies": [] });
+        for (name, value) in spec.as_object().unwrap() {
+            full[name] = value.clone();
+        }
+        let policy: GlobalRetentionPolicy = serde_json::from_value(json!({
+            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy",
+            "metadata": { "name": "nightly", "namespace": "shop", "uid": "u" }, "spec": full,
+        }))
+        .unwrap();
+        match policy_state(&Key::new("shop", "nightly"), &policy, "id".to_owned()).body {
+            Some(Body::Policy(body)) => (body.timezone, body.allowed_window),
+            other => panic!("{other:?}"),
+        }
+    };
+    let window = |duration: &str| json!({ "schedule": "0 22 * * *", "duration": duration, "timezone": "Europe/Berlin" });
+    let (zone, none) = sent(json!({ "timezone": "Europe/Berlin" }));
+    assert_eq!((zone.as_deref(), none), (Some("Europe/Berlin"), None));
+    let (_, open) = sent(json!({ "allowedWindow": window("6h") }));
+    let open = open.unwrap();
+    assert_eq!(
+        (open.schedule.as_str(), open.timezone.as_str()),
+        ("0 22 * * *", "Europe/Berlin")
+    );
+    assert_eq!(open.length_ms, 6 * 3_600_000);
+    let (_, wrong) = sent(json!({ "allowedWindow": window("6 h") }));
+    assert_eq!(wrong.unwrap().length_ms, 0, "it is never open");
+}

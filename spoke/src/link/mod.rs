@@ -6,6 +6,7 @@ mod config;
 mod conversation;
 pub mod convert;
 mod lanes;
+mod manifest;
 #[cfg(test)]
 #[path = "../../../proto/recorded/mod.rs"]
 mod recorded;

@@ -9,6 +9,7 @@ use crate::apply::ApplyError;
 use crate::exchange::{Event, Finished};
 use crate::maintenance::claim;
 use crate::maintenance::holder::{Input, Phase};
+use crate::world::JobView;
 
 impl Operations {
     /// Applies a message of the grantor to the record. Returns what the holder takes in because of it.
@@ -177,12 +178,20 @@ impl Operations {
             subject: owner.subject(&record.pinned),
             policy: record.pinned.owner_uid.clone(),
             approved: job.approved.as_deref().unwrap_or_default().to_owned(),
-            age_ms: self.context.clock.since_boot().saturating_sub(record.seen),
+            age_ms: self.age(record, &job),
             seen_token: record.seen_token,
             kind: owner.kind().into(),
             removes_key: job.removes_key.as_deref().unwrap_or_default().to_owned(),
             preview: job.preview,
         });
+    }
+
+    /// How long an operation has waited, in milliseconds: since its Job was made, although the operator may have been away then.
+    fn age(&self, record: &Record, job: &JobView) -> u64 {
+        let clock = &self.context.clock;
+        let known = clock.since_boot().saturating_sub(record.seen);
+        let made = job.created.map(|at| clock.now().duration_since(at).as_millis());
+        known.max(made.and_then(|age| u64::try_from(age).ok()).unwrap_or(0))
     }
 
     pub(super) fn withdraw(&self, record: &Record, opened: u64) {

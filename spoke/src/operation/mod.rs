@@ -34,6 +34,7 @@ pub mod life;
 mod plan;
 mod progress;
 mod record;
+mod repository;
 pub mod result;
 
 use jiff::Timestamp;
@@ -46,6 +47,10 @@ use crate::world::{JobView, Key};
 
 pub use actor::Operations;
 pub use gate::{Order, order};
+pub use repository::{assigned, assigned_by_owner, pinned_to};
+
+/// Type of the Jobs that run retention of a repository for a cluster that is away.
+pub const BEHALF: &str = "retention-on-behalf";
 
 /// What a Job's owner refers to now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::context::Context;
+use crate::operation::BEHALF;
 use crate::restic::progress::newest;
 use crate::runs::progress::works;
 use crate::world::{Key, PodView, RESTIC_CONTAINER};
@@ -29,6 +30,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Lines and bytes of the end of a log. A line about progress comes every ten seconds, with two names of files in it.
 const LINES: i64 = 5;
 const BYTES: i64 = 32 << 10;
+
+/// Types of Jobs whose progress no status shows.
+const UNSHOWN: [&str; 2] = ["unlock", BEHALF];
 
 /// Wakes the actors whose status shows how far a pod has come.
 pub type Wake = Arc<dyn Fn(&Key, &PodView) + Send + Sync>;
@@ -71,7 +75,7 @@ fn reporting(context: &Context) -> Vec<(Key, Arc<PodView>)> {
     let pods = pods.filter(|_, pod| works(pod) && pod.since.is_some());
     let shown = |(key, pod): &(Key, Arc<PodView>)| {
         let job = job_of(key, pod).and_then(|at| world.jobs.get(&at));
-        job.is_some_and(|job| job.type_.as_deref() != Some("unlock"))
+        job.is_some_and(|job| !UNSHOWN.contains(&job.type_.as_deref().unwrap_or_default()))
     };
     pods.into_iter().filter(shown).collect()
 }

@@ -2,6 +2,7 @@
 //! removed. A look at a repository takes seconds to minutes: it is `Work`, and its answer is what the next plan has found.
 
 mod answer;
+mod behalf;
 mod build;
 mod changed;
 mod check;
@@ -69,6 +70,8 @@ struct Planning {
     image: String,
     /// Name of this cluster in the fleet.
     cluster: String,
+    /// How long a retention run waits for restic's lock of others.
+    retry_lock: String,
     locks: Settings,
 }
 
@@ -138,8 +141,10 @@ pub struct Observed {
     /// What the hub has found out about other stores with its id; `None` for nothing yet.
     copies: Option<RepositoryCopies>,
     operations: Vec<Operation>,
-    /// Checks that the hub's commands ask for.
+    /// Checks, and retention runs for clusters that are away, that the hub's commands ask for.
     commands: Vec<CommandedRun>,
+    /// The policies that such retention runs are for, by the uid of the Job.
+    behalves: BTreeMap<String, String>,
     /// Since when a command of the hub asks for the removal of left-over locks.
     unlocking: Option<u64>,
     /// How far the Jobs of those that run have come.
@@ -172,6 +177,7 @@ impl RepositoryController {
                 retry: config.retry_interval,
                 image: config.image.clone(),
                 cluster: site.cluster.clone(),
+                retry_lock: config.maintenance_retry_lock.clone(),
                 locks: Settings {
                     interval: millis(config.lock_interval),
                     after: millis(config.unlock_after),
@@ -233,6 +239,7 @@ impl Controller for RepositoryController {
             secret: secret.map(|s| s.meta.version.to_string()),
             shared: cache.leases.is_shared(),
             works: progress::of_jobs(world, running(&operations)),
+            behalves: behalf::policies(world, &operations),
             operations,
             commands: cache.commands.wanted(input.uid()),
             unlocking: cache.commands.unlocking(input.uid()).map(|asked| asked.since),
@@ -330,6 +337,7 @@ fn events(old: &ResticRepositoryStatus, new: &ResticRepositoryStatus) -> Vec<Ann
     };
     let ready = ready_changed(&old.conditions, &new.conditions).filter(|event| !quiet(event));
     let ready = copied::changed(old, new).into_iter().chain(ready);
+    let ready = behalf::announce(old, new).into_iter().chain(ready);
     locks.into_iter().chain(rotation).chain(ready).collect()
 }
 

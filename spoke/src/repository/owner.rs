@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crds::ResticRepository;
 use jiff::Timestamp;
 use proto::v1::{OperationKind, RetentionRun, UnlockRun};
 
@@ -10,7 +9,8 @@ use crate::closed;
 use crate::context::Context;
 use crate::exchange::Pinned;
 use crate::operation::{Assignment, Closed, Order, Owner, order};
-use crate::world::{JobView, Key, Stored as _, World};
+pub(super) use crate::operation::{assigned, assigned_by_owner, pinned_to};
+use crate::world::{JobView, Key};
 
 /// Type of the Jobs.
 pub const UNLOCK: &str = "unlock";
@@ -25,32 +25,6 @@ impl UnlockOwner {
     #[must_use]
     pub fn new(context: Arc<Context>) -> UnlockOwner {
         UnlockOwner { context }
-    }
-}
-
-/// The repository that an operation was pinned to, if it is still that very one.
-pub(super) fn pinned_to(world: &World, pinned: &Pinned) -> Option<Arc<ResticRepository>> {
-    let repository = world.repositories.get(&pinned.owner)?;
-    (repository.uid() == pinned.owner_uid).then_some(repository)
-}
-
-/// The repository that a Job is for, by its owner reference.
-pub(super) fn assigned_by_owner(world: &World, at: &Key, job: &JobView) -> Option<Assignment> {
-    let (kind, name) = job.meta.owner_name.as_ref()?;
-    let owner = Key::new(&at.namespace, name);
-    let repository = world.repositories.get(&owner);
-    let repository = repository.filter(|r| Some(r.uid()) == job.meta.owner.as_deref())?;
-    (&**kind == "ResticRepository").then(|| assigned(owner, &repository))
-}
-
-/// An operation on a repository, for itself.
-pub(super) fn assigned(owner: Key, repository: &ResticRepository) -> Assignment {
-    Assignment {
-        owner_uid: repository.uid().to_owned(),
-        repository: owner.clone(),
-        owner,
-        exists: true,
-        restic_id: repository.status.as_ref().and_then(|s| s.repository_id.clone()),
     }
 }
 

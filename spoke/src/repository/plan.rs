@@ -13,8 +13,8 @@ use kube::Resource as _;
 use super::answer::{self, Answer, Attempts, Inputs, Step};
 use super::collect::{self, Collect};
 use super::{
-    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, changed, check, copied,
-    read_only, rotation, status, unlock,
+    Expected, Found, Observed, Planning, Reply, RepositoryController, State, Work, behalf, changed, check,
+    copied, read_only, rotation, status, unlock,
 };
 use crate::exchange::{Collection, mark_waiting};
 use crate::kind::{Children, Credentials, Input, Plan, Refused, RefusedBecause, Settled, Task, failed_as};
@@ -62,7 +62,6 @@ pub(super) fn plan(
     mark_waiting(&mut status.conditions, waits, Some(generation), input.now.wall);
     let repository = Arc::new(input.resource.clone());
     let location = location(input.key, &repository);
-    let work = work.map(|work| Task { repository, work });
     let removals = tended.removals.into_iter().chain(keys.removals);
     Plan {
         status,
@@ -71,12 +70,13 @@ pub(super) fn plan(
             removals: removals.chain(checks.removals).collect(),
             cron_job: checks.cron_job,
             runs: checks.runs,
+            commanded: behalf::jobs(planning, input.key, input.resource, observed),
             // One at a time: the turn after the Job was made plans the other one.
             job: tended.job.or(keys.job).filter(|_| !input.resource.spec.read_only),
             ..Children::default()
         },
         removable: Some(tended.removable),
-        work: work.into_iter().collect(),
+        work: work.map(|work| Task { repository, work }).into_iter().collect(),
         state,
         next,
     }
@@ -92,6 +92,7 @@ fn results(
     let mut recorded = input.status();
     unlock::take_results(planning, input, observed, &mut state.locks, &mut recorded);
     check::take_results(observed, &mut recorded, input.now.wall);
+    behalf::take_results(observed, &mut recorded, input.now.wall);
     rotation::take_results(observed, &mut recorded);
     recorded
 }
@@ -277,6 +278,10 @@ pub(super) fn conclude(
             let pause = SignedDuration::try_from(planning.retry).unwrap_or(SignedDuration::from_secs(30));
             let again = input.now.wall.checked_add(pause).ok();
             settled.next = settled.next.into_iter().chain(again).min();
+            // The hub is told that the command cannot begin.
+            if refused.name.starts_with(&names::behalf_job(&input.key.name)) {
+                return;
+            }
             let mut conditions =
                 Conditions::at(&mut settled.status.conditions, input.generation(), input.now.wall);
             if refused.name == names::key_job(&input.key.name) {

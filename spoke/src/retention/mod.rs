@@ -3,6 +3,7 @@
 //! repository make one plan.
 
 mod approval;
+mod behalf;
 mod build;
 pub(crate) mod damage;
 mod own;
@@ -35,6 +36,7 @@ use crate::secrets::Credentials;
 use crate::site::Site;
 use crate::world::{CronJobView, JobView, Key, Store, World};
 
+pub use behalf::BehalfOwner;
 pub use owner::RetentionOwner;
 use validate::{Invalid, Valid};
 

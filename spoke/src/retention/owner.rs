@@ -78,6 +78,44 @@ fn shows_only(run: &mut RetentionRun) {
     run.policies.iter_mut().for_each(|policy| policy.preview = true);
 }
 
+/// What the hub gives a run without one.
+pub(super) const WITHOUT_RUN: &str = "the hub granted the lock without a run; the policies of this cluster alone must not decide about a repository that others may use";
+
+/// The order of a run: with the damage and the suspicious backups that this cluster knows of and the hub may not yet.
+///
+/// # Errors
+/// When it is for another repository, or too long.
+pub(super) fn order_of(
+    context: &Context,
+    pinned: &Pinned,
+    job: &JobView,
+    mut run: RetentionRun,
+) -> Result<Order, String> {
+    if run.restic_id != pinned.restic_id {
+        return Err(format!("the hub sent a run for repository {}", run.restic_id));
+    }
+    let what = format!(
+        "{} policies in {} clusters",
+        run.policies.len(),
+        run.clusters.len()
+    );
+    // The hub knows its own run by this.
+    let hash = run_hash(&run);
+    // What this cluster has just found may not have reached the hub.
+    if run.damage.is_empty() {
+        run.damage = own::damage(&context.world, &pinned.restic_id);
+    }
+    for hold in own::holds(&context.world, &context.cluster) {
+        if run.policies.iter().all(|policy| policy.uid != hold.uid) {
+            run.policies.push(hold);
+        }
+    }
+    if job.preview {
+        shows_only(&mut run);
+    }
+    order(&run, hash, &what)
+}
+
 impl Owner for RetentionOwner {
     fn job_type(&self) -> &'static str {
         "retention"
@@ -109,37 +147,13 @@ impl Owner for RetentionOwner {
         if let Some(text) = own::changed(&self.context.world, &pinned.restic_id) {
             return Err(text);
         }
-        let mut run = match run {
+        let run = match run {
             Some(run) => run,
             // The policies of other clusters are known to the hub alone.
-            None if self.context.leases.is_shared() => {
-                return Err("the hub granted the lock without a run; the policies of this cluster alone must not decide about a repository that others may use".to_owned());
-            }
+            None if self.context.leases.is_shared() => return Err(WITHOUT_RUN.to_owned()),
             None => self.own_run(pinned, job),
         };
-        if run.restic_id != pinned.restic_id {
-            return Err(format!("the hub sent a run for repository {}", run.restic_id));
-        }
-        let what = format!(
-            "{} policies in {} clusters",
-            run.policies.len(),
-            run.clusters.len()
-        );
-        // The hub knows its own run by this.
-        let hash = run_hash(&run);
-        // What this cluster has just found may not have reached the hub.
-        if run.damage.is_empty() {
-            run.damage = own::damage(&self.context.world, &pinned.restic_id);
-        }
-        for hold in own::holds(&self.context.world, &self.context.cluster) {
-            if run.policies.iter().all(|policy| policy.uid != hold.uid) {
-                run.policies.push(hold);
-            }
-        }
-        if job.preview {
-            shows_only(&mut run);
-        }
-        order(&run, hash, &what)
+        order_of(&self.context, pinned, job, run)
     }
 
     fn closed(&self, pinned: &Pinned, now: Timestamp) -> Option<Closed> {

@@ -185,6 +185,9 @@ impl Shape {
                 condition("Degraded", "False", "Idle"),
             ],
             body: Some(body),
+            // As long as that of a backup usually is.
+            manifest: " ".repeat(500),
+            generated: false,
         };
         ObjectUpdate {
             uid: state.uid.clone(),

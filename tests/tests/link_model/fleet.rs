@@ -309,6 +309,7 @@ impl Fleet {
             incarnation: hello.incarnation,
             digest: hello.digest,
             objects: hello.objects,
+            retains: false,
         };
         let Ok(up_to_date) = self.inventory.attach(&name(), number, introduction, now) else {
             return false;

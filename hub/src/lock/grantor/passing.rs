@@ -12,6 +12,18 @@ impl Grantor {
         busy: bool,
         connected: impl Fn(&str) -> bool,
     ) -> Vec<Effect> {
+        self.advance_where(now, terms, busy, true, connected)
+    }
+
+    /// The same. Without `room` no operation begins: its storage has no place for another one.
+    pub fn advance_where(
+        &mut self,
+        now: Instant,
+        terms: &Terms,
+        busy: bool,
+        room: bool,
+        connected: impl Fn(&str) -> bool,
+    ) -> Vec<Effect> {
         let first = match &mut self.phase {
             Phase::Draining { first, .. } => Some(first),
             _ => None,
@@ -25,6 +37,7 @@ impl Grantor {
             .retain(|w| now.saturating_sub(w.seen) < terms.patience);
         let mut changed = self.expire(now, terms);
         if self.phase == Phase::Free
+            && room
             && now >= self.not_before
             && let Some(first) = self.next(&connected)
         {
@@ -104,6 +117,17 @@ impl Grantor {
             record: self.record(),
             grant: Some(grant),
         }
+    }
+
+    /// Since when the first operation waits that could begin now; `None` while none could.
+    #[must_use]
+    pub fn could_begin(&self, now: Instant, connected: impl Fn(&str) -> bool) -> Option<Instant> {
+        let free = self.phase == Phase::Free && now >= self.not_before;
+        let can = self
+            .waiting
+            .iter()
+            .filter(|w| free && connected(&w.operation.cluster));
+        can.map(|waiter| waiter.since).min()
     }
 
     /// The operation that a drain is or would be for.

@@ -168,6 +168,9 @@ export interface Baseline {
   left: number
 }
 
+export interface Begin {
+}
+
 export interface BeginLoginRequest {
   redirect: string
 }
@@ -194,6 +197,7 @@ export interface BindResponse {
 }
 
 export interface Bookmark {
+  view: Uint8Array
 }
 
 export interface CancelOperationRequest {
@@ -203,6 +207,19 @@ export interface CancelOperationRequest {
 export interface CertificateEnd {
   name: string
   ends?: number
+}
+
+export interface ClaimRow {
+  key: string
+  cluster: string
+  namespace: string
+  name: string
+  state: string
+  reason: string
+  created?: number
+  bytes: number
+  excludedUntil?: number
+  freshness?: Freshness
 }
 
 export interface ClusterRow {
@@ -232,6 +249,30 @@ export interface Condition {
   reason: string
   message: string
   lastTransition?: number
+}
+
+export interface CoverageRequest {
+  clusters: string[]
+  namespaces: string[]
+  states: string[]
+  text: string
+  pageSize: number
+  pageToken: string
+}
+
+export interface CoverageResponse {
+  asOf?: number
+  claims: number
+  covered: number
+  uncovered: number
+  new: number
+  excluded: number
+  unknownClusters: number
+  unknown: string[]
+  cut: boolean
+  rows: ClaimRow[]
+  total: number
+  nextPageToken: string
 }
 
 export interface CreateJoinTokenRequest {
@@ -981,6 +1022,41 @@ export interface StatusResponse {
   reason: string
 }
 
+export interface StoragePoint {
+  at?: number
+  storedBytes: number
+  repositories: number
+}
+
+export interface StorageRequest {
+  days: number
+  capacityBytes: number
+}
+
+export interface StorageResponse {
+  asOf?: number
+  storedBytes: number
+  repositories: number
+  unknown: number
+  growthUnknown: number
+  growthPerMonth?: number
+  full?: number
+  fullUnknown: string
+  points: StoragePoint[]
+  rows: StorageRow[]
+}
+
+export interface StorageRow {
+  resticId: string
+  name: string
+  storedBytes?: number
+  uncompressedBytes?: number
+  snapshots: number
+  at?: number
+  growthPerMonth?: number
+  growthUnknown: string
+}
+
 export interface SuspendRequest {
   options?: CommandOptions
   command?: SuspendResource
@@ -1048,6 +1124,7 @@ export interface WatchEvent {
   removed?: string
   bookmark?: Bookmark
   heartbeat?: WatchHeartbeat
+  begin?: Begin
 }
 
 export interface WatchHeartbeat {
@@ -1060,6 +1137,8 @@ export interface WatchOperationRequest {
 export interface WatchRequest {
   collection: Collection
   filter?: Filter
+  after: number
+  view: Uint8Array
 }
 
 export interface WhoAmIRequest {
@@ -1099,16 +1178,20 @@ export const tables: Record<string, string> = {
   BanClusterRequest: '1cluster:s 2reason:s',
   BanClusterResponse: '1wasConnected:b',
   Baseline: '1key:s 2left:n',
+  Begin: '',
   BeginLoginRequest: '1redirect:s',
   BeginLoginResponse: '1login:s 2address:s 3wholeAddress:s 4code:s 5waitMs:n 6expires?t 7state:s',
   BindRequest: '1user:s 2group:s 3rights:s 4scope?Scope',
   BindResponse: '1id:n',
-  Bookmark: '',
+  Bookmark: '1view:y',
   CancelOperationRequest: '1id:s',
   CertificateEnd: '1name:s 2ends?t',
+  ClaimRow: '1key:s 2cluster:s 3namespace:s 4name:s 5state:s 6reason:s 7created?t 8bytes:n 9excludedUntil?t 10freshness?Freshness',
   ClusterRow: '1name:s 2state:s 3freshness?Freshness 4version:s 5kubernetesVersion:s 6connectedSince?t 7repositories:n 8backups:n 9backupsUnwell:n 10clusterUid:s 11reason:s 12complete:b',
   CommandOptions: '1cluster:s 2requestId:s 3beginWithinMs:n',
   Condition: '1type:s 2status:s 3reason:s 4message:s 5lastTransition?t',
+  CoverageRequest: '1clusters*s 2namespaces*s 3states*s 4text:s 5pageSize:n 6pageToken:s',
+  CoverageResponse: '1asOf?t 2claims:n 3covered:n 4uncovered:n 5new:n 6excluded:n 7unknownClusters:n 8unknown*s 9cut:b 10rows*ClaimRow 11total:n 12nextPageToken:s',
   CreateJoinTokenRequest: '1cluster:s 2validMs:n',
   CreateJoinTokenResponse: '1token:s 2expires?t 3pin:s 4enrolUrl:s 5linkUrl:s 6knownUid:s',
   CreateLoginRequest: '',
@@ -1210,6 +1293,10 @@ export const tables: Record<string, string> = {
   SourceCount: '1cluster:s 2host:s 3snapshots:n',
   StatusRequest: '',
   StatusResponse: '1revision:n 2asOf?t 3verdict:s 4clusters:n 5clustersStale:n 6repositories:n 7backups:n 8backupsByState%n 9storedBytes:n 10needsYou*Attention 11matters:n 12others:n 13restNext:s 40pause?FleetPause 90reason:s',
+  StoragePoint: '1at?t 2storedBytes:n 3repositories:n',
+  StorageRequest: '1days:n 2capacityBytes:n',
+  StorageResponse: '1asOf?t 2storedBytes:n 3repositories:n 4unknown:n 5growthUnknown:n 6growthPerMonth?n 7full?t 8fullUnknown:s 9points*StoragePoint 10rows*StorageRow',
+  StorageRow: '1resticId:s 2name:s 3storedBytes?n 4uncompressedBytes?n 5snapshots:n 6at?t 7growthPerMonth?n 8growthUnknown:s',
   SuspendRequest: '1options?CommandOptions 2command?SuspendResource',
   SuspendResource: '1backup?ObjectName 2policy?ObjectName',
   Trouble: '1what:s 2text:s 3next:s',
@@ -1222,10 +1309,10 @@ export const tables: Record<string, string> = {
   VerifyAuditRequest: '1known:n',
   VerifyAuditResponse: '1asOf?t 2entries:n 3anchor:n 4head:n 5hash:y 6faultId:n 7fault:s 8knownHash:y',
   VersionCount: '1version:s 2clusters:n',
-  WatchEvent: '1revision:n 2asOf?t 3upsert?Row 4removed?s 5bookmark?Bookmark 6heartbeat?WatchHeartbeat',
+  WatchEvent: '1revision:n 2asOf?t 3upsert?Row 4removed?s 5bookmark?Bookmark 6heartbeat?WatchHeartbeat 7begin?Begin',
   WatchHeartbeat: '',
   WatchOperationRequest: '1id:s',
-  WatchRequest: '1collection:Collection 2filter?Filter',
+  WatchRequest: '1collection:Collection 2filter?Filter 3after:n 4view:y',
   WhoAmIRequest: '',
   WhoAmIResponse: '1name:s 2groups*s 3method:s 4expires?t 5grants*Grant',
 }
@@ -1246,6 +1333,8 @@ export const FleetView = {
   get: method<GetRequest, GetResponse>('FleetView/Get', 'GetRequest', 'GetResponse'),
   activity: method<ActivityRequest, ActivityResponse>('FleetView/Activity', 'ActivityRequest', 'ActivityResponse'),
   health: method<HealthRequest, HealthResponse>('FleetView/Health', 'HealthRequest', 'HealthResponse'),
+  coverage: method<CoverageRequest, CoverageResponse>('FleetView/Coverage', 'CoverageRequest', 'CoverageResponse'),
+  storage: method<StorageRequest, StorageResponse>('FleetView/Storage', 'StorageRequest', 'StorageResponse'),
 }
 
 export const FleetControl = {

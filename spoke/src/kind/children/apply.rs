@@ -1,7 +1,7 @@
 //! Applies the objects of a plan: the order, permission, removals, and the ends of pods.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 use tracing::warn;
@@ -68,6 +68,7 @@ impl Children {
             opens: _,
             runs,
             job,
+            commanded,
             finished,
             lingering,
             policy: _,
@@ -82,12 +83,7 @@ impl Children {
         for copy in credentials.into_iter().chain(location) {
             objects::apply_credentials(context, key, copy).await?;
         }
-        if let Some(claim) = claim {
-            objects::create_claim(context, &claim).await?;
-        }
-        if let Some(cache) = cache {
-            objects::create_owned_claim(context, &cache).await?;
-        }
+        create_claims(context, claim, cache).await?;
         if let Some((wanted, recorded)) = cron_job {
             let (at, view) = objects::apply_cron_job(context, &wanted, recorded, contest).await?;
             applied.cron_job = Some((at, view.clone()));
@@ -102,6 +98,9 @@ impl Children {
         }
         if let Some(job) = job {
             applied.job = Some(objects::create_job(context, &job).await?);
+        }
+        for (job, command) in commanded {
+            objects::create_commanded(context, &job, &command).await?;
         }
         end_pods(context, finished, lingering).await
     }
@@ -119,6 +118,21 @@ async fn apply_account(
     if let Some((role, binding)) = grant {
         objects::apply_marked(context, &context.world.roles, &role).await?;
         objects::apply_marked(context, &context.world.role_bindings, &binding).await?;
+    }
+    Ok(())
+}
+
+/// Creates claims for what pods write.
+async fn create_claims(
+    context: &Context,
+    claim: Option<PersistentVolumeClaim>,
+    cache: Option<PersistentVolumeClaim>,
+) -> Result<(), Refused> {
+    if let Some(claim) = claim {
+        objects::create_claim(context, &claim).await?;
+    }
+    if let Some(cache) = cache {
+        objects::create_owned_claim(context, &cache).await?;
     }
     Ok(())
 }

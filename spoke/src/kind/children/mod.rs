@@ -54,6 +54,8 @@ pub struct Children {
     pub runs: Vec<Run>,
     /// A Job of its own. A maintenance operation starts with it.
     pub job: Option<Job>,
+    /// The same for commands of the hub: each is made in its command's time, or not at all.
+    pub commanded: Vec<(Job, CommandedRun)>,
     /// Finished pods to delete. One that stays for now is no fault of the resource.
     pub finished: Vec<Finished>,
     /// Pods to end that another container keeps alive.

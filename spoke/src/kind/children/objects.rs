@@ -247,6 +247,27 @@ pub(super) async fn create_job(context: &Context, wanted: &Job) -> Result<(Key, 
     Ok((at.clone(), view))
 }
 
+/// Creates the Job of a command. Its name has the command's id, so that asking twice makes one.
+pub(super) async fn create_commanded(
+    context: &Context,
+    job: &Job,
+    command: &CommandedRun,
+) -> Result<(), Refused> {
+    let Some(claim) = context.commands.claim(command, context.clock.since_boot()) else {
+        return Ok(());
+    };
+    let at = key_of(job);
+    let created = context.applier.create(job).await;
+    drop(claim);
+    match created {
+        Ok(_) => info!(job = %at, "a run was asked for"),
+        // Made before.
+        Err(ApplyError::Conflict(_)) => {}
+        Err(error) => return Err(Refused::write::<Job>(&*at.name, error)),
+    }
+    Ok(())
+}
+
 /// Creates a claim unless the one of this name has the same mark. Asks the API server: a cache may be a moment behind, and
 /// nothing may be written to a claim of somebody else.
 pub(super) async fn create_claim(context: &Context, wanted: &PersistentVolumeClaim) -> Result<(), Refused> {

@@ -95,6 +95,7 @@ pub(super) fn tend(
         runs: observed
             .commands
             .iter()
+            .filter(|command| command.behalf.is_none())
             .map(|command| commanded(input.key, command))
             .collect(),
         ..Tended::default()

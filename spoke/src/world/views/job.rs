@@ -65,6 +65,8 @@ pub struct JobView {
     pub command: Option<Box<str>>,
     /// It shows what it would do, and does nothing (`names::ANNOTATION_PREVIEW`).
     pub preview: bool,
+    /// The policy of another cluster in whose place it runs (`names::ANNOTATION_ON_BEHALF`).
+    pub on_behalf: Option<Box<str>>,
     /// Hooks of the run (`names::ANNOTATION_HOOKS`).
     pub hooks: Option<Box<str>>,
     /// The original operator made it: its pods report nothing beside an exit code.
@@ -174,6 +176,7 @@ impl JobView {
             by_request: annotation(&object.metadata, names::ANNOTATION_INSTANTIATE).is_some(),
             command: annotation(&object.metadata, names::ANNOTATION_COMMAND).map(Into::into),
             preview: annotation(&object.metadata, names::ANNOTATION_PREVIEW).is_some(),
+            on_behalf: annotation(&object.metadata, names::ANNOTATION_ON_BEHALF).map(Into::into),
             hooks: annotation(&object.metadata, names::ANNOTATION_HOOKS).map(Into::into),
             original: is_original(&object.metadata),
             tried: status.is_some_and(|s| s.failed.unwrap_or_default() + s.succeeded.unwrap_or_default() > 0),

@@ -2,6 +2,7 @@
 //! the whole bed.
 
 mod alone;
+mod away;
 mod check;
 mod collector;
 mod copied;

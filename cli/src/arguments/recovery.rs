@@ -1,0 +1,56 @@
+//! For the day on which a cluster, or more, is lost.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Where;
+
+#[derive(Debug, Args)]
+pub struct Rebuild {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Only this namespace.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// Backups and policies are suspended in what is printed.
+    #[arg(long)]
+    pub suspended: bool,
+    /// Adds a ResticRestore for each claim that was backed up, which makes the claim and fills it with the latest snapshot.
+    /// Backups are suspended then: resume them when the restores are over.
+    #[arg(long)]
+    pub restores: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Kit {
+    #[command(subcommand)]
+    pub command: Option<KitCommand>,
+    #[command(flatten)]
+    pub make: KitMake,
+}
+
+#[derive(Debug, Args)]
+pub struct KitMake {
+    #[command(flatten)]
+    pub at: Where,
+    /// Only the ResticRepository of this name.
+    #[arg(long)]
+    pub repository: Option<String>,
+    /// File of the kit; printed unless given. It is made with mode 0600, and must not be there yet.
+    #[arg(long)]
+    pub to: Option<PathBuf>,
+    /// Writes passwords and keys of the storage into it: whoever has the file can read every backup.
+    #[arg(long, requires = "to")]
+    pub with_passwords: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KitCommand {
+    /// Opens each repository of a kit with what is in it, by the restic of this machine, and compares its id.
+    Verify {
+        /// A kit.
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,247 @@
+//! What a recovery kit holds. A kit is YAML that a person can read and work by, without this program. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::migrate::plan::{at, text};
+use crate::migrate::secret::{Secrets, variables};
+
+pub const API: &str = "fleet.resticbackup.io/v1";
+/// Version of restic that the operator runs.
+pub const RESTIC: &str = "0.18.1";
+const PASSWORD: &str = "RESTIC_PASSWORD";
+
+/// A kit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kit {
+    pub api_version: String,
+    pub kind: String,
+    /// When it was made, RFC 3339.
+    pub made: String,
+    /// restic that the repositories were written with; any later one opens them too.
+    pub restic: String,
+    pub repositories: Vec<Repository>,
+}
+
+/// A repository, with all that it takes to open it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Repository {
+    pub namespace: String,
+    pub name: String,
+    pub url: String,
+    /// restic's own id: what `restic cat config` shows.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Id of the key that the password opens: restic tries it first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key_hint: String,
+    /// Options of the back end (`restic -o`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// The Secret with the values, as namespace and name.
+    pub secret: String,
+    /// Variables for restic; without a value where the kit has none. Those of FILES hold the content of a file.
+    pub variables: BTreeMap<String, Option<String>>,
+    /// What to run with nothing but restic.
+    pub by_hand: Vec<String>,
+}
+
+/// Variables whose value is the content of a file, and restic takes its path.
+pub const FILES: [&str; 6] = [
+    "RESTIC_CACERT",
+    "RESTIC_TLS_CLIENT_CERT",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "RCLONE_CONFIG",
+    "SSH_PRIVATE_KEY",
+    "SSH_KNOWN_HOSTS",
+];
+
+/// A repository of a cluster as it goes into a kit, and what is missing.
+#[must_use]
+pub fn repository(resource: &Value, secrets: &Secrets, with_passwords: bool) -> (Repository, Vec<String>) {
+    let (namespace, name) = at(resource);
+    let about = format!("ResticRepository {namespace}/{name}");
+    let mut missing = Vec::new();
+    let secret = text(resource, "/spec/credentialsSecretRef/name");
+    let keys = secrets.get(&(namespace.to_owned(), secret.to_owned()));
+    let key = Some(text(resource, "/spec/credentialsSecretRef/key")).filter(|key| !key.is_empty());
+    let mut values: BTreeMap<String, Option<String>> = BTreeMap::from([(PASSWORD.to_owned(), None)]);
+    if let Some(keys) = keys {
+        for variable in variables(secret, keys).into_keys() {
+            let value = keys.get(&variable).map(|value| trimmed(&variable, value));
+            values.insert(variable, value);
+        }
+        if let Some(password) = keys.get(key.unwrap_or(PASSWORD)) {
+            values.insert(PASSWORD.to_owned(), Some(trimmed(PASSWORD, password)));
+        }
+    }
+    if values.get(PASSWORD).is_none_or(Option::is_none) {
+        missing.push(format!(
+            "{about}: its password cannot be read from Secret {namespace}/{secret}"
+        ));
+    }
+    if !with_passwords {
+        values.values_mut().for_each(|value| *value = None);
+    }
+    let id = text(resource, "/status/repositoryID").to_owned();
+    if id.is_empty() {
+        missing.push(format!(
+            "{about} was never opened: its id is not known, and the kit cannot be compared with it"
+        ));
+    }
+    let url = text(resource, "/spec/repositoryURL");
+    let url = if with_passwords {
+        url.to_owned()
+    } else {
+        without_user(url)
+    };
+    let options = resource
+        .pointer("/spec/backendOptions")
+        .and_then(Value::as_object);
+    let options = options
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let mut repository = Repository {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        url,
+        id,
+        key_hint: text(resource, "/status/keyID").to_owned(),
+        options: options.collect(),
+        secret: format!("{namespace}/{secret}"),
+        variables: values,
+        by_hand: Vec::new(),
+    };
+    repository.by_hand = by_hand(&repository);
+    (repository, missing)
+}
+
+/// As the operator reads it: a Secret that was made from a file ends in a line break.
+fn trimmed(variable: &str, value: &str) -> String {
+    match FILES.contains(&variable) {
+        true => value.to_owned(),
+        false => value.trim_end_matches(['\r', '\n']).to_owned(),
+    }
+}
+
+/// A URL without user and password.
+fn without_user(url: &str) -> String {
+    let Some((head, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{head}://{host}")
+}
+
+/// Commands for a person.
+fn by_hand(repository: &Repository) -> Vec<String> {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let options: String = repository
+        .options
+        .iter()
+        .map(|(name, value)| format!(" -o {}", quoted(&format!("{name}={value}"))))
+        .collect();
+    let mut commands = vec![format!("export RESTIC_REPOSITORY={}", quoted(&repository.url))];
+    if !repository.key_hint.is_empty() {
+        commands.push(format!("export RESTIC_KEY_HINT={}", repository.key_hint));
+    }
+    for variable in repository.variables.keys() {
+        commands.push(match variable.as_str() {
+            "SSH_PRIVATE_KEY" | "SSH_KNOWN_HOSTS" => {
+                format!(
+                    "# write the value of {variable} to a file with mode 0600, and name it in ~/.ssh/config"
+                )
+            }
+            file if FILES.contains(&file) => {
+                format!("export {variable}=FILE   # a file with the value of {variable} below, mode 0600")
+            }
+            _ => format!("export {variable}=…   # the value below"),
+        });
+    }
+    commands.extend([
+        format!("restic{options} cat config --no-lock   # shows the id {}", repository.id),
+        format!("restic{options} snapshots --no-lock   # tags say cluster, namespace and backup"),
+        format!(
+            "restic{options} restore latest:/backup --no-lock --tag fleet.cluster=CLUSTER,fleet.backup=NAMESPACE/NAME --target FOLDER"
+        ),
+    ]);
+    commands
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn resource() -> Value {
+        json!({
+            "metadata": { "name": "nas", "namespace": "shop" },
+            "spec": { "repositoryURL": "rest:https://u:hidden@nas:8000/x", "backendOptions": { "rest.connections": "2" },
+                      "credentialsSecretRef": { "name": "storage", "key": "pw" } },
+            "status": { "repositoryID": "abcd", "keyID": "ef01" },
+        })
+    }
+
+    fn secrets() -> Secrets {
+        let keys = [
+            ("pw", "right horse\n"),
+            ("RESTIC_REST_PASSWORD", "hidden"),
+            ("RESTIC_CACERT", "PEM\n"),
+            ("other", "hidden"),
+        ];
+        let keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Secrets::from([(("shop".to_owned(), "storage".to_owned()), keys.into())])
+    }
+
+    #[test]
+    fn a_kit_holds_secrets_only_when_it_is_asked_to() {
+        let (repository, missing) = repository(&resource(), &secrets(), false);
+        assert!(missing.is_empty(), "{missing:?}");
+        let text = serde_json::to_string(&repository).unwrap_or_default();
+        assert!(
+            !text.contains("hidden") && !text.contains("right horse"),
+            "{text}"
+        );
+        let names: Vec<&String> = repository.variables.keys().collect();
+        assert_eq!(
+            names,
+            ["RESTIC_CACERT", "RESTIC_PASSWORD", "RESTIC_REST_PASSWORD"]
+        );
+        assert_eq!(
+            (repository.id.as_str(), repository.key_hint.as_str()),
+            ("abcd", "ef01")
+        );
+    }
+
+    #[test]
+    fn with_passwords_it_has_all_that_restic_needs_and_nothing_else() {
+        let (repository, _) = repository(&resource(), &secrets(), true);
+        let value = |name: &str| repository.variables[name].clone().unwrap_or_default();
+        assert_eq!(value("RESTIC_PASSWORD"), "right horse");
+        assert_eq!(value("RESTIC_CACERT"), "PEM\n");
+        assert!(!repository.variables.contains_key("other"));
+        assert_eq!(repository.options["rest.connections"], "2");
+        assert!(
+            repository
+                .by_hand
+                .iter()
+                .any(|line| line.contains("-o 'rest.connections=2'"))
+        );
+        assert!(!repository.by_hand.iter().any(|line| line.contains("right horse")));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut never = resource();
+        never["status"] = json!({});
+        let (_, missing) = repository(&never, &Secrets::new(), true);
+        assert_eq!(missing.len(), 2, "{missing:?}");
+        assert!(missing[0].contains("Secret shop/storage"), "{missing:?}");
+    }
+}

@@ -1,0 +1,199 @@
+//! The cluster that is migrated, through the person's own kubectl: it has the person's rights.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use serde_json::Value;
+
+use super::plan::{FROM, Patch, at, text};
+use super::secret::Secrets;
+use crate::arguments::{KubeArguments, Where};
+use crate::failure::Failure;
+use crate::kubectl::Kubectl;
+
+/// Field manager of what is written.
+const MANAGER: &str = "--field-manager=fleet-migrate";
+
+/// A cluster, or one namespace of it.
+pub struct Cluster {
+    kubectl: Kubectl,
+    namespace: Option<String>,
+}
+
+impl Cluster {
+    /// As it was chosen.
+    #[must_use]
+    pub fn new(kube: &KubeArguments, at: &Where) -> Cluster {
+        Cluster {
+            kubectl: Kubectl::new(kube),
+            namespace: at.namespace.clone(),
+        }
+    }
+
+    /// Objects of a resource; `None` where the cluster does not know it.
+    pub async fn list(&self, resource: &str) -> Result<Option<Vec<Value>>, Failure> {
+        match &self.namespace {
+            Some(namespace) => self.list_in(resource, Some(namespace)).await,
+            None => self.list_in(resource, None).await,
+        }
+    }
+
+    /// The same of one namespace, or of all.
+    pub async fn list_in(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+    ) -> Result<Option<Vec<Value>>, Failure> {
+        let place = match namespace {
+            Some(namespace) => vec!["-n", namespace],
+            None => vec!["-A"],
+        };
+        let listed = self
+            .kubectl
+            .run(&[&["get", resource, "-o", "json"][..], &place[..]].concat())
+            .await;
+        let listed = match listed {
+            Err(Failure::Kubectl(error)) if error.contains("the server doesn't have a resource type") => {
+                return Ok(None);
+            }
+            listed => listed?,
+        };
+        let listed = parsed(&listed)?;
+        let mut items = listed
+            .get("items")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        // What is left out of a list, a list of kinds has.
+        for item in &mut items {
+            if let Some(metadata) = item.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.remove("managedFields");
+            }
+        }
+        Ok(Some(items))
+    }
+
+    /// Objects of what the migration is about.
+    pub async fn needed(&self, resource: &str) -> Result<Vec<Value>, Failure> {
+        let missing = || {
+            Failure::Usage(format!(
+                "the cluster has no {resource}: is this the right context of kubectl?"
+            ))
+        };
+        self.list(resource).await?.ok_or_else(missing)
+    }
+
+    /// Objects that may not be there.
+    pub async fn optional(&self, resource: &str) -> Result<Vec<Value>, Failure> {
+        Ok(self.list(resource).await?.unwrap_or_default())
+    }
+
+    /// One object; `None` where it is not there.
+    pub async fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>, Failure> {
+        let get = [
+            "get",
+            resource,
+            "-n",
+            namespace,
+            name,
+            "--ignore-not-found",
+            "-o",
+            "json",
+        ];
+        let object = self.kubectl.run(&get).await?;
+        match object.trim() {
+            "" => Ok(None),
+            object => parsed(object).map(Some),
+        }
+    }
+
+    /// Secrets by namespace and name; those that are not there are left out.
+    pub async fn secrets(&self, wanted: Vec<(String, String)>) -> Result<Secrets, Failure> {
+        let mut found = Secrets::new();
+        for (namespace, name) in wanted {
+            if found.contains_key(&(namespace.clone(), name.clone())) {
+                continue;
+            }
+            if let Some(secret) = self.get("secret", &namespace, &name).await? {
+                found.insert((namespace, name), values(&secret));
+            }
+        }
+        Ok(found)
+    }
+
+    /// An object of ours as it is to be written: what was resumed since goes on.
+    ///
+    /// # Errors
+    /// When a person has made one under the same name: it is left alone.
+    pub async fn prepared(&self, object: &Value) -> Result<Value, Failure> {
+        let (namespace, name) = at(object);
+        let kind = text(object, "/kind");
+        let mut object = object.clone();
+        if let Some(present) = self.get(&resource(&object), namespace, name).await? {
+            let of = present
+                .pointer("/metadata/labels")
+                .and_then(|labels| labels.get(FROM));
+            if of.is_none() {
+                return Err(Failure::Usage(format!(
+                    "nothing was written: {kind} {namespace}/{name} is there already, and no migration has made it; rename or delete it first"
+                )));
+            }
+            if let Some(suspend) = present.pointer("/spec/suspend") {
+                object["spec"]["suspend"] = suspend.clone();
+            }
+        }
+        Ok(object)
+    }
+
+    /// Writes an object that was prepared.
+    pub async fn apply(&self, object: &Value) -> Result<(), Failure> {
+        let apply = ["apply", "--server-side", "--force-conflicts", MANAGER, "-f", "-"];
+        self.kubectl.give(&apply, &object.to_string()).await.map(drop)
+    }
+
+    /// Changes an object.
+    pub async fn patch(&self, patch: &Patch) -> Result<(), Failure> {
+        let change = patch.change.to_string();
+        let arguments = [
+            "patch",
+            &patch.resource,
+            "-n",
+            &patch.namespace,
+            &patch.name,
+            "--type=merge",
+            MANAGER,
+            "-p",
+            &change,
+        ];
+        self.kubectl.run(&arguments).await.map(drop)
+    }
+}
+
+/// As kubectl names it.
+fn resource(object: &Value) -> String {
+    match text(object, "/kind") {
+        "Secret" => "secret".to_owned(),
+        kind => format!("{}.backup.resticbackup.io", kind.to_lowercase()),
+    }
+}
+
+fn parsed(json: &str) -> Result<Value, Failure> {
+    let unreadable = |error| Failure::Kubectl(format!("its answer cannot be read: {error}"));
+    serde_json::from_str(json).map_err(unreadable)
+}
+
+/// Values of a Secret that are texts.
+fn values(secret: &Value) -> BTreeMap<String, String> {
+    let data = secret
+        .get("data")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
+    let decoded = data.into_iter().filter_map(|(key, value)| {
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(value.as_str()?)
+            .ok()?;
+        Some((key, String::from_utf8(bytes).ok()?))
+    });
+    decoded.collect()
+}

@@ -1,0 +1,305 @@
+//! The end of a migration: the other tool stops, ours begins. Nothing stops before ours is ready. Pure.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::plan::{FROM, Patch, SOURCE, at, list, text};
+use super::{cron, k8up, original, volsync};
+use crate::arguments::Tool;
+
+/// Annotation of a k8up Schedule: the parts that were taken out of it, so that they can be put back.
+const PARTS: &str = "fleet.resticbackup.io/suspended-parts";
+
+/// What there is.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Repositories, backups and policies of ours that the migration has made or suspended.
+    pub repositories: Vec<Value>,
+    pub backups: Vec<Value>,
+    pub policies: Vec<Value>,
+    /// The other tool's objects that are named as their sources, with namespace and name.
+    pub theirs: Vec<Value>,
+}
+
+/// What is done, in this order.
+#[derive(Debug, Default, PartialEq)]
+pub struct Steps {
+    /// Why it cannot be done yet.
+    pub blocked: Vec<String>,
+    pub patches: Vec<Patch>,
+    pub notes: Vec<String>,
+}
+
+/// Works it out.
+#[must_use]
+pub fn steps(tool: Tool, seen: &Seen) -> Steps {
+    let mut steps = Steps::default();
+    for object in seen.repositories.iter().chain(&seen.backups) {
+        steps.blocked.extend(not_ready(object));
+    }
+    for theirs in wanted(tool, seen) {
+        steps.patches.extend(stop(tool, theirs));
+    }
+    if tool == Tool::Velero {
+        steps.notes.push(
+            "Velero's schedules go on, since they back up Kubernetes objects too: set defaultVolumesToFsBackup: false in \
+             them, or its pods read each volume as well"
+                .to_owned(),
+        );
+    }
+    let resumed = seen.backups.iter().filter(|backup| is_suspended(backup));
+    steps
+        .patches
+        .extend(resumed.map(|backup| resume(backup, "resticbackups")));
+    for policy in seen.policies.iter().filter(|policy| is_suspended(policy)) {
+        let mut patch = resume(policy, "globalretentionpolicies");
+        if let Some(rules) = (tool == Tool::Original)
+            .then(|| original::grouped(policy))
+            .flatten()
+        {
+            patch.change["spec"]["policies"] = rules;
+            patch.what += ", and count what the original has stored and ours as one series";
+        }
+        patch.what += ": its first run is a preview";
+        steps.patches.push(patch);
+    }
+    steps
+}
+
+/// Resource, namespace and name of what an object of ours takes the place of.
+#[must_use]
+pub fn source(object: &Value) -> Option<(&str, &str, &str)> {
+    let annotations = object.pointer("/metadata/annotations")?;
+    let source = annotations.get(SOURCE)?.as_str()?;
+    let mut parts = source.split('/');
+    let found = (parts.next()?, parts.next()?, parts.next()?);
+    parts.next().is_none().then_some(found)
+}
+
+/// The other tool's objects in whose place ours are.
+fn wanted(tool: Tool, seen: &Seen) -> Vec<&Value> {
+    let resource = match tool {
+        Tool::K8up => k8up::RESOURCE,
+        Tool::Volsync => volsync::RESOURCE,
+        Tool::Cron => cron::RESOURCE,
+        Tool::Original | Tool::Velero => return Vec::new(),
+    };
+    let ours = seen
+        .repositories
+        .iter()
+        .chain(&seen.backups)
+        .chain(&seen.policies);
+    let named: BTreeSet<(&str, &str)> = ours
+        .filter_map(source)
+        .filter(|(of, ..)| *of == resource)
+        .map(|(_, namespace, name)| (namespace, name))
+        .collect();
+    seen.theirs
+        .iter()
+        .filter(|theirs| named.contains(&at(theirs)))
+        .collect()
+}
+
+fn is_suspended(object: &Value) -> bool {
+    object.pointer("/spec/suspend").and_then(Value::as_bool) == Some(true)
+}
+
+/// Why an object of ours is not ready, in a sentence.
+fn not_ready(object: &Value) -> Option<String> {
+    let (namespace, name) = at(object);
+    let kind = text(object, "/kind");
+    let conditions = list(object, "/status/conditions");
+    let ready = conditions
+        .iter()
+        .find(|condition| text(condition, "/type") == "Ready");
+    let Some(ready) = ready else {
+        return Some(format!(
+            "{kind} {namespace}/{name} has no condition Ready yet: does our operator run here?"
+        ));
+    };
+    if text(ready, "/status") == "True" {
+        // The original operator called ready what it had not opened.
+        let unopened = kind == "ResticRepository" && text(object, "/status/repositoryID").is_empty();
+        return unopened.then(|| format!("{kind} {namespace}/{name} was not opened by our operator yet"));
+    }
+    let (reason, message) = (text(ready, "/reason"), text(ready, "/message"));
+    Some(format!(
+        "{kind} {namespace}/{name} is not ready: {reason}: {message}"
+    ))
+}
+
+/// What stops an object of the other tool; `None` where it stands still already.
+fn stop(tool: Tool, theirs: &Value) -> Option<Patch> {
+    let (namespace, name) = at(theirs);
+    let patch = |resource: &str, change: Value, what: String| Patch {
+        resource: resource.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        change,
+        what,
+    };
+    let is_set = |pointer: &str| theirs.pointer(pointer).and_then(Value::as_bool) == Some(true);
+    match tool {
+        Tool::Volsync if !is_set("/spec/paused") => Some(patch(
+            volsync::RESOURCE,
+            json!({ "spec": { "paused": true } }),
+            format!("pause ReplicationSource {namespace}/{name}"),
+        )),
+        Tool::Cron if !is_set("/spec/suspend") => Some(patch(
+            cron::RESOURCE,
+            json!({ "spec": { "suspend": true } }),
+            format!("suspend CronJob {namespace}/{name}"),
+        )),
+        Tool::K8up => {
+            // k8up has nothing by which a Schedule could be suspended.
+            let parts = ["backup", "prune", "check", "archive"];
+            let there: Vec<&str> = parts
+                .into_iter()
+                .filter(|part| {
+                    theirs
+                        .pointer(&format!("/spec/{part}"))
+                        .is_some_and(Value::is_object)
+                })
+                .collect();
+            let mut kept = json!({});
+            let mut spec = json!({});
+            for part in &there {
+                kept[*part] = theirs["spec"][*part].clone();
+                spec[*part] = Value::Null;
+            }
+            let change = json!({ "metadata": { "annotations": { PARTS: kept.to_string() } }, "spec": spec });
+            let what = format!(
+                "take {} out of Schedule {namespace}/{name}; annotation {PARTS} keeps what they were",
+                there.join(", ")
+            );
+            (!there.is_empty()).then(|| patch(k8up::RESOURCE, change, what))
+        }
+        _ => None,
+    }
+}
+
+fn resume(object: &Value, plural: &str) -> Patch {
+    let (namespace, name) = at(object);
+    Patch {
+        resource: format!("{plural}.backup.resticbackup.io"),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        change: json!({ "spec": { "suspend": false } }),
+        what: format!("resume {} {namespace}/{name}", text(object, "/kind")),
+    }
+}
+
+/// Whether an object is of this migration.
+#[must_use]
+pub fn is_of(tool: Tool, object: &Value) -> bool {
+    let labels = object.pointer("/metadata/labels").and_then(|all| all.get(FROM));
+    let annotations = object
+        .pointer("/metadata/annotations")
+        .and_then(|all| all.get(FROM));
+    [labels, annotations]
+        .into_iter()
+        .flatten()
+        .any(|of| of == tool.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ours(kind: &str, name: &str, source: &str, ready: &str) -> Value {
+        json!({
+            "kind": kind,
+            "metadata": { "name": name, "namespace": "shop", "labels": { FROM: "k8up" }, "annotations": { SOURCE: source } },
+            "spec": { "suspend": true },
+            "status": { "repositoryID": "ab", "conditions": [{ "type": "Ready", "status": ready, "reason": "WrongPassword", "message": "m" }] },
+        })
+    }
+
+    fn seen(source: &str, theirs: Value, ready: &str) -> Seen {
+        Seen {
+            repositories: vec![ours("ResticRepository", "r", source, ready)],
+            backups: vec![ours("ResticBackup", "b", source, "True")],
+            policies: vec![ours("GlobalRetentionPolicy", "p", source, "True")],
+            theirs: vec![theirs],
+        }
+    }
+
+    #[test]
+    fn theirs_stops_before_ours_begins_and_can_be_put_back() {
+        let theirs = json!({ "metadata": { "name": "nightly", "namespace": "shop" },
+                             "spec": { "backend": {}, "backup": { "schedule": "x" }, "prune": { "schedule": "y" } } });
+        let found = steps(
+            Tool::K8up,
+            &seen("schedules.k8up.io/shop/nightly", theirs, "True"),
+        );
+        assert!(found.blocked.is_empty(), "{:?}", found.blocked);
+        let order: Vec<&str> = found
+            .patches
+            .iter()
+            .map(|patch| patch.resource.as_str())
+            .collect();
+        assert_eq!(
+            order,
+            [
+                "schedules.k8up.io",
+                "resticbackups.backup.resticbackup.io",
+                "globalretentionpolicies.backup.resticbackup.io"
+            ]
+        );
+        let change = &found.patches[0].change;
+        assert_eq!(change["spec"], json!({ "backup": null, "prune": null }));
+        let kept: Value = serde_json::from_str(text(
+            change,
+            &format!("/metadata/annotations/{}", PARTS.replace('/', "~1")),
+        ))
+        .unwrap_or_default();
+        assert_eq!(kept["backup"]["schedule"], "x");
+        assert_eq!(found.patches[1].change["spec"]["suspend"], false);
+    }
+
+    #[test]
+    fn nothing_is_stopped_twice_and_nothing_that_is_not_ours_to_stop() {
+        let still = json!({ "metadata": { "name": "db", "namespace": "shop" }, "spec": { "paused": true } });
+        let found = steps(
+            Tool::Volsync,
+            &seen("replicationsources.volsync.backube/shop/db", still, "True"),
+        );
+        assert_eq!(found.patches.len(), 2);
+        let other = json!({ "metadata": { "name": "other", "namespace": "shop" }, "spec": {} });
+        let found = steps(
+            Tool::Volsync,
+            &seen("replicationsources.volsync.backube/shop/db", other, "True"),
+        );
+        assert!(found.patches.iter().all(|patch| patch.name != "other"));
+        let found = steps(
+            Tool::Velero,
+            &seen("backuprepositories.velero.io/velero/x", json!({}), "True"),
+        );
+        assert!(found.patches.len() == 2 && found.notes[0].contains("defaultVolumesToFsBackup"));
+    }
+
+    #[test]
+    fn ours_has_to_be_ready_first() {
+        let theirs = json!({ "metadata": { "name": "n", "namespace": "shop" }, "spec": {} });
+        let mut seen = seen("cronjobs.batch/shop/n", theirs, "False");
+        let found = steps(Tool::Cron, &seen);
+        assert_eq!(
+            found.blocked,
+            ["ResticRepository shop/r is not ready: WrongPassword: m"]
+        );
+        seen.repositories[0]["status"] = json!({});
+        assert!(steps(Tool::Cron, &seen).blocked[0].contains("no condition Ready"));
+        seen.repositories[0]["status"] = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+        assert!(steps(Tool::Cron, &seen).blocked[0].contains("not opened by our operator"));
+    }
+
+    #[test]
+    fn only_what_a_migration_made_is_of_it() {
+        assert!(is_of(Tool::K8up, &ours("ResticBackup", "b", "", "True")));
+        assert!(!is_of(Tool::Cron, &ours("ResticBackup", "b", "", "True")));
+        let suspended = json!({ "metadata": { "annotations": { FROM: "original" } } });
+        assert!(is_of(Tool::Original, &suspended) && !is_of(Tool::Original, &json!({})));
+        assert_eq!(source(&ours("x", "y", "a/b", "True")), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! The backend of a k8up Schedule: URL and credentials of its repository. Pure.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::plan::{list, text};
+use super::secret::Source;
+
+/// A repository.
+#[derive(Debug, Default)]
+pub struct Backend {
+    pub url: String,
+    pub entries: BTreeMap<String, Source>,
+    pub notes: Vec<String>,
+}
+
+/// Reads it.
+///
+/// # Errors
+/// Why there is none that could be taken over.
+pub fn backend(schedule: &Value) -> Result<Backend, String> {
+    let theirs = schedule.pointer("/spec/backend");
+    let theirs =
+        theirs.ok_or("its backend is that of the operator's environment; add spec.backend to it first")?;
+    let mut found = Backend::default();
+    found.entry(theirs, "RESTIC_PASSWORD", "/repoPasswordSecretRef");
+    if found.entries.is_empty() {
+        return Err(
+            "its password is in the operator's environment; add spec.backend.repoPasswordSecretRef first"
+                .to_owned(),
+        );
+    }
+    found.url = found.of_kind(theirs)?;
+    if !list(theirs, "/envFrom").is_empty() {
+        found.notes.push(
+            "its envFrom is not carried over: put these variables into the Secret of the ResticRepository"
+                .to_owned(),
+        );
+    }
+    if theirs.get("tlsOptions").is_some_and(Value::is_object) {
+        found
+            .notes
+            .push("its tlsOptions are files of a volume: put the authority into the Secret as RESTIC_CACERT, a client certificate as RESTIC_TLS_CLIENT_CERT".to_owned());
+    }
+    if theirs.get("insecureTLS").and_then(Value::as_bool) == Some(true) {
+        found.notes.push(
+            "insecureTLS has no equal here: put the authority into the Secret as RESTIC_CACERT".to_owned(),
+        );
+    }
+    Ok(found)
+}
+
+impl Backend {
+    fn entry(&mut self, theirs: &Value, variable: &str, pointer: &str) {
+        let Some(reference) = theirs.pointer(pointer) else {
+            return;
+        };
+        let source = Source::whole(text(reference, "/name"), text(reference, "/key"));
+        if !source.secret.is_empty() && !source.key.is_empty() {
+            self.entries.insert(variable.to_owned(), source);
+        }
+    }
+
+    fn of_kind(&mut self, theirs: &Value) -> Result<String, String> {
+        let of = |kind: &str| theirs.get(kind).filter(|value| value.is_object());
+        let needed = |kind: &Value, name: &str| match text(kind, &format!("/{name}")) {
+            "" => Err(format!(
+                "its {name} is that of the operator's environment; write it into spec.backend first"
+            )),
+            value => Ok(value.to_owned()),
+        };
+        if let Some(s3) = of("s3") {
+            self.entry(s3, "AWS_ACCESS_KEY_ID", "/accessKeyIDSecretRef");
+            self.entry(s3, "AWS_SECRET_ACCESS_KEY", "/secretAccessKeySecretRef");
+            if self.entries.len() < 3 {
+                return Err(
+                    "its keys of S3 are in the operator's environment; write them into spec.backend.s3 first"
+                        .to_owned(),
+                );
+            }
+            return Ok(format!(
+                "s3:{}/{}",
+                needed(s3, "endpoint")?,
+                needed(s3, "bucket")?
+            ));
+        }
+        if let Some(rest) = of("rest") {
+            self.entry(rest, "RESTIC_REST_USERNAME", "/userSecretRef");
+            self.entry(rest, "RESTIC_REST_PASSWORD", "/passwordSecretReg");
+            return Ok(format!("rest:{}", needed(rest, "url")?));
+        }
+        if let Some(azure) = of("azure") {
+            self.entry(azure, "AZURE_ACCOUNT_NAME", "/accountNameSecretRef");
+            self.entry(azure, "AZURE_ACCOUNT_KEY", "/accountKeySecretRef");
+            let path = Some(text(azure, "/path"))
+                .filter(|path| !path.is_empty())
+                .unwrap_or("/");
+            return Ok(format!("azure:{}:{path}", needed(azure, "container")?));
+        }
+        if let Some(gcs) = of("gcs") {
+            self.entry(gcs, "GOOGLE_PROJECT_ID", "/projectIDSecretRef");
+            self.entry(gcs, "GOOGLE_ACCESS_TOKEN", "/accessTokenSecretRef");
+            return Ok(format!("gs:{}:/", needed(gcs, "bucket")?));
+        }
+        if let Some(b2) = of("b2") {
+            self.entry(b2, "B2_ACCOUNT_ID", "/accountIDSecretRef");
+            self.entry(b2, "B2_ACCOUNT_KEY", "/accountKeySecretRef");
+            return Ok(format!("b2:{}:{}", needed(b2, "bucket")?, text(b2, "/path")));
+        }
+        if let Some(swift) = of("swift") {
+            self.notes.push(
+                "the variables of Swift (OS_…, ST_…) have to be put into the Secret of the ResticRepository"
+                    .to_owned(),
+            );
+            return Ok(format!(
+                "swift:{}:{}",
+                needed(swift, "container")?,
+                text(swift, "/path")
+            ));
+        }
+        if of("local").is_some() {
+            return Err("its repository is a folder of a volume: put a server in front of it (rest-server), and copy nothing".to_owned());
+        }
+        Err("it names no back end".to_owned())
+    }
+}

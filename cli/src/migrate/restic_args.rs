@@ -1,0 +1,293 @@
+//! Arguments of restic, as a person has written them. Pure.
+
+use serde_json::{Map, Value, json};
+
+use super::keep::span;
+
+/// A call of restic.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Call {
+    /// Such as "backup"; empty where there is none.
+    pub command: String,
+    pub repository: Option<String>,
+    pub host: Option<String>,
+    pub tags: Vec<String>,
+    pub paths: Vec<String>,
+    pub excludes: Vec<String>,
+    /// Options that ours takes as they are.
+    pub extra: Vec<String>,
+    /// What a forget keeps, as ours writes it.
+    pub keep: Map<String, Value>,
+    /// It frees space.
+    pub prune: bool,
+    /// Options that are not carried over, and why.
+    pub left_out: Vec<(String, String)>,
+}
+
+/// Options with a value.
+const VALUED: [&str; 43] = [
+    "repo",
+    "repository-file",
+    "password-file",
+    "password-command",
+    "key-hint",
+    "cacert",
+    "tls-client-cert",
+    "cache-dir",
+    "limit-upload",
+    "limit-download",
+    "option",
+    "pack-size",
+    "compression",
+    "retry-lock",
+    "http-user-agent",
+    "stuck-request-timeout",
+    "host",
+    "tag",
+    "exclude",
+    "iexclude",
+    "exclude-file",
+    "iexclude-file",
+    "exclude-if-present",
+    "exclude-larger-than",
+    "files-from",
+    "files-from-verbatim",
+    "files-from-raw",
+    "group-by",
+    "parent",
+    "time",
+    "read-concurrency",
+    "stdin-filename",
+    "keep-last",
+    "keep-hourly",
+    "keep-daily",
+    "keep-weekly",
+    "keep-monthly",
+    "keep-yearly",
+    "keep-within",
+    "keep-tag",
+    "path",
+    "max-unused",
+    "max-repack-size",
+];
+/// Options that spec.restic.extraArgs takes.
+const EXTRA: [&str; 16] = [
+    "compression",
+    "exclude-caches",
+    "exclude-if-present",
+    "exclude-larger-than",
+    "force",
+    "iexclude",
+    "ignore-ctime",
+    "ignore-inode",
+    "limit-download",
+    "limit-upload",
+    "no-scan",
+    "one-file-system",
+    "pack-size",
+    "read-concurrency",
+    "skip-if-unchanged",
+    "with-atime",
+];
+/// Options that say nothing about what is stored, or that ours has in another place.
+const SILENT: [&str; 14] = [
+    "json",
+    "quiet",
+    "verbose",
+    "no-cache",
+    "cache-dir",
+    "cleanup-cache",
+    "retry-lock",
+    "password-file",
+    "password-command",
+    "repository-file",
+    "key-hint",
+    "group-by",
+    "cacert",
+    "parent",
+];
+const COUNTS: [(&str, &str); 6] = [
+    ("keep-last", "keepLast"),
+    ("keep-hourly", "keepHourly"),
+    ("keep-daily", "keepDaily"),
+    ("keep-weekly", "keepWeekly"),
+    ("keep-monthly", "keepMonthly"),
+    ("keep-yearly", "keepYearly"),
+];
+const SPANS: [(&str, &str); 6] = [
+    ("keep-within", "keepWithin"),
+    ("keep-within-hourly", "keepWithinHourly"),
+    ("keep-within-daily", "keepWithinDaily"),
+    ("keep-within-weekly", "keepWithinWeekly"),
+    ("keep-within-monthly", "keepWithinMonthly"),
+    ("keep-within-yearly", "keepWithinYearly"),
+];
+
+/// Reads the arguments behind `restic`.
+#[must_use]
+pub fn call(arguments: &[String]) -> Call {
+    let mut call = Call::default();
+    let mut rest = arguments.iter();
+    let mut only_paths = false;
+    while let Some(word) = rest.next() {
+        if only_paths || !word.starts_with('-') || word == "-" {
+            match call.command.is_empty() {
+                true => call.command.clone_from(word),
+                false => call.paths.push(word.clone()),
+            }
+            continue;
+        }
+        if word == "--" {
+            only_paths = true;
+            continue;
+        }
+        let (name, value) = match word.strip_prefix("--") {
+            Some(long) => match long.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (long.to_owned(), None),
+            },
+            None => short(&call.command, word),
+        };
+        let valued = VALUED.contains(&name.as_str()) || name.starts_with("keep-within-");
+        let value = match value {
+            None if valued => rest.next().cloned(),
+            value => value,
+        };
+        call.option(&name, value.as_deref());
+    }
+    call
+}
+
+/// Name and value of a short option.
+fn short(command: &str, word: &str) -> (String, Option<String>) {
+    let mut letters = word.chars().skip(1);
+    let name = match (letters.next(), command) {
+        (Some('r'), _) => "repo",
+        (Some('H'), _) => "host",
+        (Some('e'), _) => "exclude",
+        (Some('x'), _) => "one-file-system",
+        (Some('f'), _) => "force",
+        (Some('o'), _) => "option",
+        (Some('p'), _) => "password-file",
+        (Some('q'), _) => "quiet",
+        (Some('v'), _) => "verbose",
+        (Some('g'), _) => "group-by",
+        (Some('n'), "forget") => "dry-run",
+        (Some('l'), "forget") => "keep-last",
+        (Some('d'), "forget") => "keep-daily",
+        (Some('w'), "forget") => "keep-weekly",
+        (Some('m'), "forget") => "keep-monthly",
+        (Some('y'), "forget") => "keep-yearly",
+        _ => word,
+    };
+    let value: String = letters.collect();
+    let value = value.strip_prefix('=').unwrap_or(&value).to_owned();
+    let switch = ["one-file-system", "force", "quiet", "verbose"].contains(&name);
+    (name.to_owned(), (!value.is_empty() && !switch).then_some(value))
+}
+
+impl Call {
+    fn option(&mut self, name: &str, value: Option<&str>) {
+        let text = value.unwrap_or_default();
+        let find = |list: &[(&str, &'static str)]| {
+            let found = list.iter().find(|(theirs, _)| *theirs == name);
+            found.map(|(_, ours)| *ours)
+        };
+        if let Some(ours) = find(&COUNTS) {
+            match text.parse::<i64>() {
+                Ok(count) if count > 0 => drop(self.keep.insert(ours.to_owned(), json!(count))),
+                _ => {}
+            }
+            return;
+        }
+        if let Some(ours) = find(&SPANS) {
+            match span(text) {
+                Some(span) => drop(self.keep.insert(ours.to_owned(), json!(span))),
+                None => self.leave(name, value, "it is no span of restic"),
+            }
+            return;
+        }
+        match name {
+            "repo" => self.repository = Some(text.to_owned()),
+            "host" => self.host = Some(text.to_owned()),
+            "tag" => self.tags.extend(
+                text.split(',')
+                    .map(|tag| tag.trim().to_owned())
+                    .filter(|tag| !tag.is_empty()),
+            ),
+            "exclude" => self.excludes.push(text.to_owned()),
+            "keep-tag" => {
+                let tags = self.keep.entry("keepTags").or_insert_with(|| json!([]));
+                if let Some(tags) = tags.as_array_mut() {
+                    tags.push(json!(text));
+                }
+            }
+            "prune" => self.prune = true,
+            _ if SILENT.contains(&name) => {}
+            _ if EXTRA.contains(&name) => self.extra.push(match value {
+                Some(value) => format!("--{name}={value}"),
+                None => format!("--{name}"),
+            }),
+            "option" => self.leave(
+                name,
+                value,
+                "write it into backendOptions of the ResticRepository, if that takes it",
+            ),
+            "exclude-file" | "iexclude-file" => {
+                self.leave(name, value, "write the patterns into source.pvc.excludes");
+            }
+            _ => self.leave(name, value, "ours has no such option"),
+        }
+    }
+
+    fn leave(&mut self, name: &str, value: Option<&str>, why: &str) {
+        let dashes = if name.starts_with('-') { "" } else { "--" };
+        let option = match value {
+            Some(value) => format!("{dashes}{name}={value}"),
+            None => format!("{dashes}{name}"),
+        };
+        self.left_out.push((option, why.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> Call {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        call(&words)
+    }
+
+    #[test]
+    fn a_backup_is_read() {
+        let call = of(
+            "-r s3:http://x/b backup /data --host=web --tag a,b --tag c -x -e *.tmp --exclude-caches --limit-upload 10 --no-lock -o s3.x=1 -q",
+        );
+        assert_eq!(call.command, "backup");
+        assert_eq!(call.repository.as_deref(), Some("s3:http://x/b"));
+        assert_eq!(call.host.as_deref(), Some("web"));
+        assert_eq!(call.tags, ["a", "b", "c"]);
+        assert_eq!(call.paths, ["/data"]);
+        assert_eq!(call.excludes, ["*.tmp"]);
+        assert_eq!(
+            call.extra,
+            ["--one-file-system", "--exclude-caches", "--limit-upload=10"]
+        );
+        let left: Vec<&str> = call.left_out.iter().map(|(option, _)| option.as_str()).collect();
+        assert_eq!(left, ["--no-lock", "--option=s3.x=1"]);
+    }
+
+    #[test]
+    fn a_forget_is_read() {
+        let call = of(
+            "forget --keep-daily 7 -w 4 --keep-within=14d --keep-last 0 --keep-within-hourly 2w --prune --group-by host",
+        );
+        assert!(call.prune);
+        assert_eq!(
+            Value::Object(call.keep),
+            json!({ "keepDaily": 7, "keepWeekly": 4, "keepWithin": "14d" })
+        );
+        assert_eq!(call.left_out[0].0, "--keep-within-hourly=2w");
+    }
+}

@@ -1,0 +1,130 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::migrate::fixtures::{of_kind, secret, valid};
+
+fn source(name: &str, secret: &str, more: Value) -> Value {
+    let mut source = json!({
+        "apiVersion": "volsync.backube/v1alpha1", "kind": "ReplicationSource",
+        "metadata": { "name": name, "namespace": "shop" },
+        "spec": {
+            "sourcePVC": "data", "trigger": { "schedule": "0 */6 * * *" },
+            "restic": {
+                "pruneIntervalDays": 14, "repository": secret, "copyMethod": "Clone",
+                "retain": { "hourly": 6, "daily": 5, "within": "3d" },
+                "moverSecurityContext": { "runAsUser": 1000, "fsGroup": 1000 },
+            },
+        },
+    });
+    let restic = source["spec"]["restic"].as_object_mut().unwrap();
+    restic.extend(more.as_object().unwrap().clone());
+    source
+}
+
+fn keys() -> Secrets {
+    secret(
+        "shop",
+        "restic-config",
+        &[
+            ("RESTIC_REPOSITORY", "s3:http://minio:9000/volsync/data"),
+            ("RESTIC_PASSWORD", "p"),
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SECRET_ACCESS_KEY", "s"),
+        ],
+    )
+}
+
+#[test]
+fn a_source_becomes_a_repository_a_backup_and_a_policy_that_counts_both_as_one() {
+    let plan = plan(&[source("db", "restic-config", json!({}))], &keys(), false);
+    valid(&plan);
+    assert!(plan.secrets.is_empty(), "its Secret has our names already");
+    let repository = &of_kind(&plan, "ResticRepository")[0]["spec"];
+    assert_eq!(repository["repositoryURL"], "s3:http://minio:9000/volsync/data");
+    assert_eq!(
+        repository["credentialsSecretRef"],
+        json!({ "name": "restic-config" })
+    );
+    assert_eq!(repository["initialize"], "Never");
+    let backup = &of_kind(&plan, "ResticBackup")[0]["spec"];
+    assert_eq!(backup["schedule"], "0 */6 * * *");
+    assert_eq!(backup["source"]["pvc"]["claimName"], "data");
+    assert_eq!(backup["restic"]["hostname"], "volsync");
+    assert_eq!(backup["jobConfig"]["securityContext"]["runAsUser"], 1000);
+    let rule = &of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"][0];
+    assert_eq!(rule["selector"], json!({ "hostname": "volsync" }));
+    assert_eq!(rule["groupBy"], json!(["host"]));
+    assert_eq!(
+        rule["retention"],
+        json!({ "keepHourly": 6, "keepDaily": 5, "keepWithin": "3d" })
+    );
+    assert!(
+        plan.notes
+            .iter()
+            .any(|note| note.text.contains("copyMethod Clone"))
+    );
+}
+
+#[test]
+fn sources_that_share_a_secret_are_told_apart_and_their_history_is_left_alone() {
+    let two = [
+        source("db", "restic-config", json!({})),
+        source("files", "restic-config", json!({})),
+    ];
+    let plan = plan(&two, &keys(), false);
+    valid(&plan);
+    assert_eq!(of_kind(&plan, "ResticRepository").len(), 1);
+    let hosts: Vec<&Value> = of_kind(&plan, "ResticBackup")
+        .iter()
+        .map(|backup| &backup["spec"]["restic"]["hostname"])
+        .collect();
+    assert_eq!(hosts, ["volsync-db", "volsync-files"]);
+    let rules = of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"].to_string();
+    assert!(!rules.contains("\"volsync\""), "{rules}");
+}
+
+#[test]
+fn what_cannot_be_carried_over_is_said() {
+    let plan = plan(
+        &[
+            source("lost", "gone", json!({})),
+            source(
+                "none",
+                "restic-config",
+                json!({ "retain": { "within": "2w" }, "moverSecurityContext": null }),
+            ),
+            json!({ "metadata": { "name": "r", "namespace": "shop" }, "spec": { "rsyncTLS": {} } }),
+        ],
+        &keys(),
+        false,
+    );
+    valid(&plan);
+    let notes: Vec<String> = plan
+        .notes
+        .iter()
+        .map(|note| format!("{}: {}", note.about, note.text))
+        .collect();
+    let said = |text: &str| notes.iter().any(|note| note.contains(text));
+    assert!(said("Secret shop/gone cannot be read"), "{notes:#?}");
+    assert!(
+        said("\"2w\" is no span") && said("keeps the last snapshot only"),
+        "{notes:#?}"
+    );
+    assert!(said("its mover is not restic"), "{notes:#?}");
+    assert_eq!(of_kind(&plan, "ResticBackup").len(), 1);
+}
+
+#[test]
+fn an_authority_of_its_own_comes_into_the_secret() {
+    let ca = json!({ "customCA": { "secretName": "tls", "key": "ca.crt" } });
+    let sources = [source("db", "restic-config", ca)];
+    assert_eq!(secrets(&sources).len(), 2);
+    let plan = plan(&sources, &keys(), false);
+    valid(&plan);
+    let made = &plan.secrets[0];
+    assert_eq!(made.entries["RESTIC_CACERT"], Source::whole("tls", "ca.crt"));
+    assert_eq!(
+        made.entries["RESTIC_PASSWORD"],
+        Source::whole("restic-config", "RESTIC_PASSWORD")
+    );
+}
