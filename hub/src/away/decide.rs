@@ -215,7 +215,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             (run.source.as_str(), run.due),
-            ("c/shop/early", at("2026-11-21T05:00:00Z"))
+            ("c/shop/early", at("2026-11-20T05:00:00Z"))
         );
         assert_eq!((&*run.by.cluster, run.by.name.as_str()), ("b", "nas"));
     }
