@@ -181,7 +181,10 @@ mod tests {
         let answer = answer();
         let now = Timestamp::from_second(1_795_003_600).unwrap();
         let table = table(&answer.rows, true, now);
-        assert!(table.contains("UNCOVERED") && table.contains("1h ago"), "{table}");
+        assert!(
+            table.contains("UNCOVERED") && table.contains("60m ago"),
+            "{table}"
+        );
         assert!(!table.contains('\u{1b}'), "{table}");
         let lines = summary(&answer);
         assert_eq!(lines[0], "3 claims: 2 covered, 1 uncovered, 0 new, 0 excluded");
