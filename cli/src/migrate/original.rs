@@ -178,7 +178,7 @@ pub fn grouped(policy: &Value) -> Option<Value> {
             changed = true;
         }
     }
-    changed.then(|| Value::Array(rules))
+    changed.then_some(Value::Array(rules))
 }
 
 #[cfg(test)]

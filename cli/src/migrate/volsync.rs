@@ -171,12 +171,12 @@ fn backup(plan: &mut Plan, place: &Place, source: &Value, repository: &str, host
     } else if let Some(note) = &found.note {
         plan.note(&about, note.clone());
     }
-    match text(source, "/spec/restic/copyMethod") {
-        method @ ("Snapshot" | "Clone") => plan.note(
+    let method = text(source, "/spec/restic/copyMethod");
+    if ["Snapshot", "Clone"].contains(&method) {
+        plan.note(
             &about,
             format!("copyMethod {method}: ours reads the volume itself; make it consistent with hooks (docs/hooks.md)"),
-        ),
-        _ => {}
+        );
     }
     let user = source.pointer("/spec/restic/moverSecurityContext");
     let user = user.filter(|user| user.is_object());
@@ -207,15 +207,14 @@ fn retained(plan: &mut Plan, source: &Value) -> Map<String, Value> {
     }) {
         ours.extend((last > 0).then(|| ("keepLast".to_owned(), json!(last))));
     }
-    match theirs.get("within").and_then(Value::as_str) {
-        Some(within) => match keep::span(within) {
+    if let Some(within) = theirs.get("within").and_then(Value::as_str) {
+        match keep::span(within) {
             Some(span) => drop(ours.insert("keepWithin".to_owned(), json!(span))),
             None => plan.note(
                 &about,
                 format!("retain.within {within:?} is no span of restic, and is left out"),
             ),
-        },
-        None => {}
+        }
     }
     if ours.is_empty() {
         plan.note(
