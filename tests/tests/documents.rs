@@ -14,18 +14,27 @@ fn root() -> PathBuf {
         .unwrap()
 }
 
+fn found(folder: &Path, pages: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found(&path, pages);
+        } else if path.extension().is_some_and(|end| end == "md") {
+            pages.push(path);
+        }
+    }
+}
+
 /// The pages, with their texts.
 fn pages() -> Vec<(PathBuf, String)> {
-    let docs = std::fs::read_dir(root().join("docs"))
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path());
     let top = ["README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"].map(|name| root().join(name));
-    let pages = docs.chain(top.into_iter().filter(|path| path.exists()));
-    pages
-        .filter(|path| path.extension().is_some_and(|end| end == "md"))
-        .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
-        .collect()
+    let mut pages: Vec<PathBuf> = top.into_iter().filter(|path| path.exists()).collect();
+    found(&root().join("docs"), &mut pages);
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path, text)
+    };
+    pages.into_iter().map(read).collect()
 }
 
 /// Lines outside and inside of code blocks, the latter with the word behind the fence.

@@ -6,14 +6,21 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::Arguments;
 
+fn found(folder: &Path, pages: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found(&path, pages);
+        } else if path.extension().is_some_and(|end| end == "md") {
+            pages.push(path);
+        }
+    }
+}
+
 fn pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let docs = std::fs::read_dir(root.join("docs")).unwrap().flatten();
-    let mut pages: Vec<PathBuf> = docs
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "md"))
-        .collect();
-    pages.push(root.join("README.md"));
+    let mut pages = vec![root.join("README.md")];
+    found(&root.join("docs"), &mut pages);
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).unwrap();
         (path, text)

@@ -123,15 +123,16 @@ fn everything_that_the_charts_render_is_taken_and_restricted() {
     });
 }
 
-fn files(folder: &str, found: &mut Vec<PathBuf>) {
+/// Files below a folder with this end.
+fn files(folder: &str, end: &str, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(bare().workspace.root.join(folder))
         .unwrap()
         .flatten()
     {
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.path().is_dir() {
-            files(&format!("{folder}/{name}"), found);
-        } else if name.ends_with(".yaml") && name != "kustomization.yaml" {
+            files(&format!("{folder}/{name}"), end, found);
+        } else if name.ends_with(&format!(".{end}")) && name != "kustomization.yaml" {
             found.push(entry.path());
         }
     }
@@ -143,7 +144,7 @@ fn every_shipped_and_documented_manifest_is_taken() {
     let cluster = prepared();
     let mut found = Vec::new();
     for folder in ["deploy/spoke", "deploy/hub", "deploy/examples", "deploy/crds"] {
-        files(folder, &mut found);
+        files(folder, "yaml", &mut found);
     }
     found.push(bare().workspace.root.join("deploy/spoke-config.example.yaml"));
     assert!(found.len() > 15);
@@ -170,13 +171,9 @@ fn every_shipped_and_documented_manifest_is_taken() {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let root = &bare().workspace.root;
-    let docs = std::fs::read_dir(root.join("docs"))
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path());
-    let docs = docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
-    docs.chain([root.join("README.md")]).collect()
+    let mut pages = vec![bare().workspace.root.join("README.md")];
+    files("docs", "md", &mut pages);
+    pages
 }
 
 /// Blocks of YAML of a page.
