@@ -601,6 +601,12 @@ export interface LogoutRequest {
 export interface LogoutResponse {
 }
 
+export interface MaintenanceWindow {
+  schedule: string
+  timezone: string
+  lengthMs: number
+}
+
 export interface ObjectName {
   namespace: string
   name: string
@@ -720,6 +726,8 @@ export interface PolicyState {
   lastRun?: number
   lastResult: string
   progress?: RunProgress
+  timezone?: string
+  allowedWindow?: MaintenanceWindow
 }
 
 export interface PreviewRetention {
@@ -1243,6 +1251,7 @@ export const tables: Record<string, string> = {
   LoginResponse: '1name:s 2session:s 3expires?t 4waitMs:n',
   LogoutRequest: '',
   LogoutResponse: '',
+  MaintenanceWindow: '1schedule:s 2timezone:s 3lengthMs:n',
   ObjectName: '1namespace:s 2name:s',
   Operation: '1id:s 2cluster:s 3what:s 4subject:s 5who:s 6created?t 7expires?t 8state:CommandState 9text:s 10object:s 11changed?t 12ended?t 13cancelledBy:s 14connected:b',
   OperationOutcome: '1result:s 2reason:s 3message:s 4plan:s 5snapshots:n 6planned:n 7removed:n 8keptByOthers:n 9bytesBefore:n 10bytesAfter:n 11pruned:b 12unmatched*s 13policies*s 14previewed:n 15faults*PolicyFault 16removedLocks*s 17shown*s 18left*Baseline 20lockLeft:b 21checked*n 22checkedOf:n 23brokenPacks*s 24matched*Baseline 40oldKey:s 41newKey:s',
@@ -1253,7 +1262,7 @@ export const tables: Record<string, string> = {
   PlansResponse: '1asOf?t 2plans*Plan 3nextBefore:s',
   PolicyFault: '1source:s 2text:s',
   PolicyRow: '1cluster:s 2namespace:s 3name:s 4state:s 5reason:s 6policy?PolicyState 7ready:b 8freshness?Freshness 9nextRun?t',
-  PolicyState: '1repositoryNamespace:s 2repositoryName:s 3resticId:s 4spec?RetentionPolicySpec 5schedule:s 6suspended:b 7lastRun?t 8lastResult:s 50progress?RunProgress',
+  PolicyState: '1repositoryNamespace:s 2repositoryName:s 3resticId:s 4spec?RetentionPolicySpec 5schedule:s 6suspended:b 7lastRun?t 8lastResult:s 50progress?RunProgress 80timezone?s 81allowedWindow?MaintenanceWindow',
   PreviewRetention: '1policy?ObjectName',
   PreviewRetentionRequest: '1options?CommandOptions 2command?PreviewRetention',
   ReadOptions: '1cluster:s 2repository?ObjectName',
