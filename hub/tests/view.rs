@@ -331,10 +331,11 @@ async fn a_watch_that_broke_goes_on_where_it_was_or_begins_anew() {
     assert_eq!(words, [""; 0], "nothing has changed");
     let done = vec![repository(ID), policy(keep_last(3)), restore("Completed")];
     spoke.tell(done).await;
-    until(&fleet, |rows| {
+    let done = async |fleet: &Fleet| {
+        let rows = rows(fleet, Collection::Restores).await;
         rows.iter().all(|row| format!("{row:?}").contains("\"done\""))
-    })
-    .await;
+    };
+    fleet.until("the restore is done", done).await;
     let (words, _) = up_to_bookmark(&fleet, on.clone()).await;
     assert_eq!(words, ["upsert a/ns/back"]);
     spoke.tell(vec![repository(ID), policy(keep_last(3))]).await;
