@@ -50,7 +50,7 @@ pub fn install_with(
     let urls = urls.iter().map(|(name, value)| (*name, value.as_str()));
     let hub: Vec<(&str, &str)> = hub.iter().copied().chain(urls).collect();
     first.apply(&config_map("fleet-hub-settings", &hub))?;
-    first.kubectl(&["apply", "-f", &deploy.join("hub").to_string_lossy()])?;
+    first.kubectl(&["apply", "-k", &deploy.join("hub").to_string_lossy()])?;
     rollout(first, "fleet-hub")?;
     log_in(bed, first)?;
     for cluster in &clusters {
