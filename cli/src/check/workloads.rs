@@ -9,6 +9,9 @@ use super::kube::{Facts, HUB, OPERATOR};
 use crate::objects::{condition, count, holds, items, name, namespace, said, text, time};
 
 /// A leader renews its Lease every 5 s and loses it after 15.
+/// Secrets of the operator: what a person gave it to join by, and what it keeps once it has joined.
+const JOIN: &str = "fleet-spoke-join";
+const IDENTITY: &str = "fleet-spoke-identity";
 const LEASE: i64 = 60;
 /// Restarts of a container that are many.
 const RESTARTS: u64 = 5;
@@ -32,7 +35,7 @@ pub fn findings(facts: &Facts, system: &str) -> Vec<Finding> {
         restarts(facts),
         one_image(facts),
         leader(facts),
-        joined(facts),
+        joined(facts, system),
         hub(facts),
         hub_volume(facts),
     ]
@@ -265,17 +268,30 @@ fn leader(facts: &Facts) -> Finding {
     })
 }
 
-fn joined(facts: &Facts) -> Finding {
+/// By the ConfigMap that names a hub, or by the Secret that the operator keeps once it has joined.
+fn joined(facts: &Facts, system: &str) -> Finding {
     const ID: &str = "joined";
     judge(ID, &facts.joined, RIGHTS, |map| {
-        match (text(map, "/data/hub"), text(map, "/data/cluster")) {
-            ("", _) => Finding::note(
-                ID,
-                "this cluster works alone: it has joined no hub by `fleet clusters join`",
-                "to see several clusters as one: fleet hub init, fleet clusters join NAME",
-            ),
-            (hub, cluster) => Finding::good(ID, format!("this cluster is {cluster} at the hub {hub}")),
+        let (hub, cluster) = (text(map, "/data/hub"), text(map, "/data/cluster"));
+        if !hub.is_empty() {
+            return Finding::good(ID, format!("this cluster is {cluster} at the hub {hub}"));
         }
+        judge(ID, &facts.secrets, RIGHTS, |secrets| {
+            let is_there = |name: &str| secrets.iter().any(|secret| *secret == format!("{system}/{name}"));
+            match (is_there(IDENTITY), is_there(JOIN)) {
+                (true, _) => Finding::good(ID, "this cluster has joined a hub"),
+                (false, true) => Finding::bad(
+                    ID,
+                    "this cluster has what joining takes, and has not joined yet",
+                    format!("kubectl logs -n {system} deployment/fleet-spoke says why"),
+                ),
+                (false, false) => Finding::note(
+                    ID,
+                    "this cluster works alone: it has joined no hub by `fleet clusters join`",
+                    "to see several clusters as one: fleet hub init, fleet clusters join NAME",
+                ),
+            }
+        })
     })
 }
 

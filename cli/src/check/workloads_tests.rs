@@ -92,3 +92,17 @@ fn a_volume_that_is_not_bound_is_bad_and_a_cluster_alone_is_a_note() {
     is(&all, "hub-volume", Outcome::Bad);
     is(&all, "joined", Outcome::Note);
 }
+
+#[test]
+fn a_cluster_has_joined_by_the_secret_that_its_operator_keeps() {
+    let mut facts = cluster();
+    facts.joined = Ok(serde_json::Value::Null);
+    facts.secrets = Ok(vec!["sys/fleet-spoke-join".to_owned()]);
+    is(&findings(&facts, "sys"), "joined", Outcome::Bad);
+    facts.secrets = Ok(vec!["sys/fleet-spoke-identity".to_owned()]);
+    assert_eq!(found(&findings(&facts, "sys"), "joined").outcome, Outcome::Good);
+    facts.secrets = Ok(vec!["elsewhere/fleet-spoke-identity".to_owned()]);
+    is(&findings(&facts, "sys"), "joined", Outcome::Note);
+    facts.secrets = Err("forbidden".to_owned());
+    is(&findings(&facts, "sys"), "joined", Outcome::Unknown);
+}
