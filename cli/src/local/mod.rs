@@ -25,6 +25,9 @@ use crate::sort;
 const SILENT: i64 = 60;
 /// What a cluster is called that has joined no hub, or does not say so.
 const HERE: &str = "local";
+/// What the operator keeps once its cluster has joined, and the name in it.
+const IDENTITY: &str = "fleet-spoke-identity";
+const NAME: &str = r#"go-template={{index .data "cluster" | base64decode}}"#;
 
 /// Whether a command is answered by kubeconfig alone: a cluster was chosen by flags, or there is no hub and there is one.
 #[must_use]
@@ -70,8 +73,14 @@ impl Local {
             "-o",
             "json",
         ];
-        let (objects, lease, joined) =
-            tokio::join!(objects(&kubectl), kubectl.json(&lease), kubectl.run(&joined));
+        // Of the Secret that the operator keeps, its name in the fleet alone.
+        let identity = ["get", "secret", IDENTITY, "-n", SYSTEM, "-o", NAME];
+        let (objects, lease, joined, identity) = tokio::join!(
+            objects(&kubectl),
+            kubectl.json(&lease),
+            kubectl.run(&joined),
+            kubectl.run(&identity)
+        );
         let objects = objects.map_err(|why| {
             Failure::Kubectl(format!(
                 "{}; fleet check says more",
@@ -84,11 +93,12 @@ impl Local {
             .and_then(|text| serde_json::from_str::<Value>(&text).ok());
         let cluster = joined
             .as_ref()
-            .map(|map| text(map, "/data/cluster"))
+            .map(|map| text(map, "/data/cluster").to_owned())
             .filter(|name| !name.is_empty());
+        let cluster = cluster.or_else(|| identity.ok().filter(|name| !name.is_empty()));
         let now = Timestamp::now();
         let seen = Seen {
-            cluster: cluster.unwrap_or(HERE).to_owned(),
+            cluster: cluster.unwrap_or_else(|| HERE.to_owned()),
             silent: renewed.map(|at| now.duration_since(at).as_secs() > SILENT),
             heard: renewed,
             now,
