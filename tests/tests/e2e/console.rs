@@ -80,7 +80,7 @@ fn unpacked(file: &std::path::Path) -> String {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn the_ten_tasks_of_a_first_time_user() {
     let place = Place::new("b", "console");
     let person = Console::new(&place);
