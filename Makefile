@@ -57,11 +57,11 @@ demo-down: ## removes the demo and all that it started
 	@if [ -x $(TESTBED) ]; then $(TESTBED) down --name demo; else echo "nothing to remove"; fi
 
 .PHONY: test
-test: bootstrap ui-if-node binaries lint test-fast ## formatting, lints, generated files, all tests without clusters, and most of those with
+test: bootstrap ui-if-node browser binaries lint test-fast ## formatting, lints, generated files, all tests without clusters, and most of those with
 	tests/run.sh
 
 .PHONY: long
-long: bootstrap ui-if-node browser binaries ## tests on clusters that take more than a minute and a half each: alerts, left-over locks, upgrade (half an hour)
+long: bootstrap binaries ## tests on clusters that take more than a minute and a half each: alerts, left-over locks, upgrade (half an hour)
 	tests/run.sh long
 
 .PHONY: faults

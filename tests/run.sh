@@ -18,7 +18,7 @@ long=(
   rights::a_backup_reads_only_what_changed
 )
 long_alone=(
-  alerts::hub:: alerts::operator:: dashboard:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many:: locks::restored::
+  alerts::hub:: alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many:: locks::restored::
   locks::alone::while_the_hub_is_away locks::away:: hooks::kills::restic_killed upgrade::
 )
 # Neither beside others nor in a suite of `make test`.
@@ -43,6 +43,11 @@ test)
   fi
   mapfile -t skipped < <(without "${apart[@]}" "${long[@]}")
   together "${skipped[@]}"
+  if [ -e hub/ui/dist/site/index.html ] && command -v chromium >/dev/null; then
+    alone dashboard::
+  else
+    echo "the dashboard was not built or Chromium is not installed: it is not tested on clusters (make ui, apt-get install chromium)"
+  fi
   # These stop or kill the hub or the operator, replace its authority, or hold locks, so they run alone, one after the
   # other. Of the faults in the middle of deleting that of every day is tried here, a hub and operators that are killed; of
   # what can be killed around a hook the operator with the pod.

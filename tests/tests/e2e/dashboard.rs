@@ -16,7 +16,7 @@ fn kubectl(place: &Place, arguments: &str) -> String {
 }
 
 #[test]
-#[ignore = "needs clusters, Node.js, Chromium and the built dashboard: make long"]
+#[ignore = "needs clusters, Node.js, Chromium and the built dashboard: make test"]
 fn a_backup_is_run_a_plan_approved_and_a_file_found_and_restored_elsewhere_from_the_page() {
     let places = [Place::new("a", "page"), Place::new("b", "page")];
     let url = s3(0, "page");
