@@ -1,1 +1,0 @@
-import{t as e}from"./jsxRuntime-BgULqykK.js";function t({of:t}){let n=t.filter(([,e])=>e!=null&&e!==``&&e!==!1);return e(`dl`,{class:`facts`,children:n.map(([t,n])=>e(`div`,{children:[e(`dt`,{children:t}),e(`dd`,{children:n})]},t))})}export{t};

@@ -1,2 +1,0 @@
-var e={hash:``,resticId:``,snapshots:0,preview:!1,remove:[],previewed:[],policies:[],keepers:[],groups:[],outOfReach:[],guards:[],unmatched:[],faults:[],shortened:!1};function t(t){try{let n=JSON.parse(t);return n.plan&&{...e,...n.plan}}catch{return}}async function n(e){let t=e.remove.map(e=>e.id).sort(),n=[e.resticId,...t].join(`
-`),r=await crypto.subtle.digest(`SHA-256`,new TextEncoder().encode(n));return[...new Uint8Array(r)].map(e=>e.toString(16).padStart(2,`0`)).join(``)}function r(e,t){return e?.find(e=>e.startsWith(`${t}=`))?.slice(t.length+1)}export{t as n,r,n as t};
