@@ -151,21 +151,30 @@ pub fn coverage(seen: Seen<'_>, request: &CoverageRequest) -> Result<CoverageRes
         }
     }
     answer.total = shown.len() as u64;
+    (shown, answer.next_page_token) = page(shown, after, request.page_size as usize);
+    answer.rows = shown.into_iter().map(Shown::row).collect();
+    Ok(answer)
+}
+
+/// The rows that follow `after`, worst first, and the token of the next page; empty when there is none.
+fn page<'a>(
+    mut shown: Vec<Shown<'a>>,
+    after: Option<(State, String)>,
+    size: usize,
+) -> (Vec<Shown<'a>>, String) {
     shown.sort_by(|a, b| (a.state, &a.key).cmp(&(b.state, &b.key)));
     if let Some((state, key)) = after {
         shown.retain(|shown| (shown.state, &shown.key) > (state, &key));
     }
-    let size = match request.page_size as usize {
+    let size = match size {
         0 => PAGE_MAX,
         size => size.min(PAGE_MAX),
     };
     let more = shown.len() > size;
     shown.truncate(size);
-    if let Some(last) = shown.last().filter(|_| more) {
-        answer.next_page_token = token(last.state, &last.key);
-    }
-    answer.rows = shown.into_iter().map(Shown::row).collect();
-    Ok(answer)
+    let last = shown.last().filter(|_| more);
+    let next = last.map(|last| token(last.state, &last.key)).unwrap_or_default();
+    (shown, next)
 }
 
 /// States that are asked for.

@@ -40,7 +40,7 @@ pub struct KitMake {
     /// File of the kit; printed unless given. It is made with mode 0600, and must not be there yet.
     #[arg(long)]
     pub to: Option<PathBuf>,
-    /// Writes passwords and keys of the storage into it: whoever has the file can read every backup.
+    /// Writes passwords and keys of the storage into it: anyone who has the file can read every backup.
     #[arg(long, requires = "to")]
     pub with_passwords: bool,
 }

@@ -74,7 +74,7 @@ async fn make(kube: &KubeArguments, make: &KitMake) -> Result<u8, Failure> {
     missing.iter().for_each(|text| note(text));
     note(match make.with_passwords {
         true => {
-            "whoever has this file can read every backup: keep it offline, encrypted or in a safe, and not beside the backups; then: fleet kit verify FILE"
+            "anyone who has this file can read every backup: keep it offline, encrypted or in a safe, and not beside the backups; then: fleet kit verify FILE"
         }
         false => {
             "passwords are not in it (--with-passwords --to FILE): keep these in a second place, without them no backup can be read"
@@ -93,7 +93,7 @@ fn content(kit: &file::Kit, with_passwords: bool) -> String {
         kit.made, kit.restic
     );
     head += if with_passwords {
-        "# IT HOLDS PASSWORDS: whoever has it can read every backup.\n"
+        "# IT HOLDS PASSWORDS: anyone who has it can read every backup.\n"
     } else {
         "# It holds no passwords: the variables without a value are kept elsewhere.\n"
     };

@@ -8,7 +8,7 @@ use crate::objects::{condition, holds, is_true, said, text, time};
 
 /// A run that does not start for this long may well not start by itself.
 const WAITS: SignedDuration = SignedDuration::from_mins(2);
-/// A run that is due and did not begin within this time is late, whoever should have started it.
+/// A run that is due and did not begin within this time is late, no matter what should have started it.
 const LATE: SignedDuration = SignedDuration::from_mins(10);
 /// Results of a retention run that did not do what it was to do.
 const FAILURES: [&str; 2] = ["Failed", "Interrupted"];

@@ -95,21 +95,7 @@ impl Conversation<'_> {
         creating: &mut watch::Receiver<Option<Ticket>>,
     ) -> Result<(), Status> {
         let (hub, cluster, number) = (self.hub, self.cluster, self.number);
-        hub.metrics
-            .messages
-            .with_label_values(&["in", kind(body.as_ref())])
-            .inc();
-        let mut body = body;
-        // On every lane: a session that is not the present one has no say.
-        hub.change(|inventory| {
-            inventory.hear(cluster, number, Moment::now())?;
-            if let Some(body) = &mut body {
-                wire::incoming(body, cluster, inventory.places());
-            }
-            Ok(())
-        })
-        .map_err(refused)?;
-        let body = match lock_message(body) {
+        let body = match lock_message(self.heard(body)?) {
             Ok(message) => {
                 self.tell(message).await;
                 return Ok(());
@@ -150,6 +136,21 @@ impl Conversation<'_> {
             }
             body => self.membership(body).await,
         }
+    }
+
+    /// A message of the present session, with the keys of stores as the hub has them: another one has no say, on any lane.
+    fn heard(&self, mut body: Option<Body>) -> Result<Option<Body>, Status> {
+        let received = &self.hub.metrics.messages;
+        received.with_label_values(&["in", kind(body.as_ref())]).inc();
+        let heard = self.hub.change(|inventory| {
+            inventory.hear(self.cluster, self.number, Moment::now())?;
+            if let Some(body) = &mut body {
+                wire::incoming(body, self.cluster, inventory.places());
+            }
+            Ok(())
+        });
+        heard.map_err(refused)?;
+        Ok(body)
     }
 
     /// Certificates and authorities of the cluster.
