@@ -225,6 +225,7 @@ fn introduction(hello: Hello) -> Introduction {
         digest: hello.digest,
         objects: hello.objects,
         retains: hello.retains_for_others,
+        namespaces: hello.namespaces,
     }
 }
 

@@ -274,6 +274,7 @@ impl Config {
                 node: limit(self.max_backups_per_node),
             },
             allowed: self.allow,
+            namespaces: self.watched(),
         }
     }
 }

@@ -38,7 +38,9 @@ impl Inventory {
         change: Change,
         now: Moment,
     ) -> Result<(), Refused> {
-        let limits = self.limits;
+        let mut limits = self.limits;
+        // They are resources of the cluster that are held, although it does not report them.
+        limits.objects = limits.objects.saturating_sub(self.vanished.unwatched(name));
         let member = self.current(name, session)?;
         let Change {
             upserts,
@@ -49,10 +51,7 @@ impl Inventory {
         if whole {
             let missing = member.missing(&upserts);
             gone = missing.iter().map(|held| held.uid.to_string()).collect();
-            lost = missing
-                .into_iter()
-                .filter(|held| held.policy().is_some())
-                .collect();
+            lost = missing;
         }
         member.check(&limits, &upserts, &gone)?;
         for uid in gone {
@@ -60,7 +59,9 @@ impl Inventory {
             self.unsaved.vanished |= self.vanished.settle(name, &uid);
             self.remove(name, &uid);
         }
-        self.unsaved.vanished |= self.vanished.note(lost, self.now);
+        if let Some(member) = self.members.get(name).filter(|_| whole) {
+            self.unsaved.vanished |= self.vanished.note(member, lost, self.now);
+        }
         for arrived in upserts {
             self.insert(arrived.held, Some(arrived.state));
         }

@@ -209,6 +209,13 @@ impl Held {
             .find(|condition| condition.r#type == "Ready")
     }
 
+    /// Whether it is a backup whose source is suddenly far smaller than before.
+    #[must_use]
+    pub fn is_suspicious(&self) -> bool {
+        let mut conditions = self.conditions().iter();
+        self.backup().is_some() && conditions.any(|c| c.r#type == "Suspicious" && c.status == "True")
+    }
+
     /// The body, when this is a backup.
     #[must_use]
     pub fn backup(&self) -> Option<&Backup> {

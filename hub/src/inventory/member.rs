@@ -83,6 +83,8 @@ pub struct Member {
     pub(super) claims: Option<Arc<ClaimsReport>>,
     /// When this hub began to wait for it, by the steady clock: its silence before that is not known.
     pub(super) awaited: Millis,
+    /// The namespaces that its spoke watches, all if empty, as of its last session since this start of the hub.
+    pub(super) namespaces: Vec<String>,
     /// Everything that it reported, by uid.
     pub objects: OrdMap<Arc<str>, Arc<Held>>,
     /// Digest of `objects`.
@@ -117,12 +119,19 @@ impl Member {
             accepted: None,
             claims: None,
             awaited: 0,
+            namespaces: Vec::new(),
             objects: OrdMap::new(),
             digest: Digest::default(),
             repositories: 0,
             backups: 0,
             looked_at: None,
         }
+    }
+
+    /// Whether its spoke watches a namespace. What it does not report of another one may well exist.
+    #[must_use]
+    pub fn watches(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|watched| watched == namespace)
     }
 
     /// Whether what is held is the whole of a past or present state of the cluster. If not, nobody knows what its policies

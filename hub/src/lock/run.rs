@@ -26,7 +26,12 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
         Some(unclear(spec(held)?, text))
     });
     let vanished = inventory.vanished_policies(restic_id).filter_map(|held| {
-        let text = "it is missing from what its cluster tells, without having been deleted";
+        let watched = |member: &Member| member.watches(held.namespace());
+        let text = if inventory.member(&held.cluster).is_none_or(watched) {
+            "it is missing from what its cluster tells, without having been deleted"
+        } else {
+            "the operator of its cluster does not watch its namespace any more (--namespaces)"
+        };
         Some(unclear(spec(held)?, text))
     });
     // Holds are no policies: their number says nothing about a cluster's policies.

@@ -311,6 +311,7 @@ fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut S
         hub_epoch: seen.epoch,
         collects: true,
         retains_for_others: true,
+        namespaces: context.site.namespaces.clone(),
     };
     SpokeMessage {
         body: Some(Body::Hello(hello)),
