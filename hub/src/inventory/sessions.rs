@@ -20,6 +20,8 @@ pub struct Introduction {
     pub objects: u64,
     /// It carries out retention for policies of clusters that are away.
     pub retains: bool,
+    /// Only where one of its own is for the repository.
+    pub retains_with_policy: bool,
     /// The namespaces that it watches; all if empty.
     pub namespaces: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl Inventory {
             session,
             since: now.wall,
             retains: introduction.retains,
+            retains_with_policy: introduction.retains_with_policy,
         });
         if member.facts.version != introduction.facts.version {
             // An older spoke does not report them, and the hub would take what it knows for the present state.
