@@ -269,6 +269,22 @@ pub fn is_conclusive(result: &str) -> bool {
     ["Applied", "NothingToRemove", "Preview", "ApprovalRequired"].contains(&result)
 }
 
+/// Places of the policies that a run with this result has carried out; `None` if it has carried out nothing. Those that are
+/// suspended, in preview or unclear only keep.
+#[must_use]
+pub fn carried(run: &RetentionRun, result: &str) -> Option<BTreeSet<String>> {
+    let in_force =
+        |policy: &&RetentionPolicySpec| !policy.suspended && !policy.preview && policy.unclear.is_empty();
+    let carried = run
+        .policies
+        .iter()
+        .filter(in_force)
+        .map(|policy| policy.source.clone());
+    ["Applied", "NothingToRemove"]
+        .contains(&result)
+        .then(|| carried.collect())
+}
+
 #[cfg(test)]
 #[path = "run_tests.rs"]
 mod tests;

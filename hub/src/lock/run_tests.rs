@@ -86,6 +86,7 @@ fn tell_of(
         digest: Vec::new(),
         objects: 0,
         retains: false,
+        retains_with_policy: false,
         namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
     };
     let now = Moment::from(i64::try_from(session).unwrap());
@@ -304,6 +305,42 @@ fn a_policy_that_vanished_keeps_and_one_that_was_deleted_does_not() {
     assert!(run(&inventory).policies.is_empty());
 }
 
+#[test]
+fn a_run_has_carried_out_policies_in_force_and_only_if_it_was_applied() {
+    let spec = |source: &str| RetentionPolicySpec {
+        source: source.to_owned(),
+        ..RetentionPolicySpec::default()
+    };
+    let run = RetentionRun {
+        policies: vec![
+            spec("in force"),
+            RetentionPolicySpec {
+                suspended: true,
+                ..spec("suspended")
+            },
+            RetentionPolicySpec {
+                preview: true,
+                ..spec("in preview")
+            },
+            RetentionPolicySpec {
+                unclear: "x".to_owned(),
+                ..spec("unclear")
+            },
+        ],
+        ..RetentionRun::default()
+    };
+    for result in ["Applied", "NothingToRemove"] {
+        assert_eq!(
+            carried(&run, result),
+            Some(["in force".to_owned()].into()),
+            "{result}"
+        );
+    }
+    for result in ["Preview", "ApprovalRequired", "Failed", "Interrupted"] {
+        assert_eq!(carried(&run, result), None, "{result}");
+    }
+}
+
 const HOUR: u64 = 60 * 60_000;
 
 /// Policies and holds of a run, with why they keep.
@@ -348,6 +385,7 @@ fn what_is_not_watched_any_more_keeps_without_end_and_over_a_restart() {
     let mut restarted = self::inventory();
     tell_of(&mut restarted, "a", 1, fewer());
     bind(&mut restarted, "a", State::Bound);
+    restarted.advance(Moment::from(i64::try_from(HOUR * 24 * 365).unwrap()));
     restarted.restore_vanished(inventory.stored_vanished());
     tell_of(&mut restarted, "a", 3, fewer());
     assert_eq!(kept(&restarted), left);
