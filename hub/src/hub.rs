@@ -38,6 +38,8 @@ use crate::{Millis, Moment};
 const TICK: Duration = Duration::from_millis(500);
 /// Inventory is a cache of what spokes hold: written behind, in batches.
 const WRITE_BEHIND: Duration = Duration::from_secs(1);
+/// Resources that are written at once, about: while they are written they are held twice.
+const BATCH: usize = 2_000;
 /// Looks through the whole inventory at the same time.
 const LOOKS: usize = 2;
 /// Times of last hearing are kept this often.
@@ -328,9 +330,12 @@ impl Hub {
                     if writes.is_multiple_of(KEEP_TIMES) {
                         self.change(Inventory::mark_members_unsaved);
                     }
-                    // Another error was logged, and the batch was given back.
-                    if let Err(fenced @ StoreError::Fenced(_)) = self.flush().await {
-                        return Err(fenced);
+                    match self.write_some().await {
+                        Ok(true) => write.reset_immediately(),
+                        Ok(false) => {}
+                        Err(fenced @ StoreError::Fenced(_)) => return Err(fenced),
+                        // It was logged, and the batch was given back.
+                        Err(_) => {}
                     }
                 }
                 () = stop.cancelled() => break,
@@ -346,14 +351,20 @@ impl Hub {
     /// # Errors
     /// When it could not be written; it is tried again with the next batch.
     pub(crate) async fn flush(&self) -> Result<(), StoreError> {
+        while self.write_some().await? {}
+        Ok(())
+    }
+
+    /// Writes of what has changed so much as is written soon; whether more is left.
+    async fn write_some(&self) -> Result<bool, StoreError> {
         let _writing = self.writing.lock().await;
-        let (unsaved, batch) = self.change(|inventory| {
-            let unsaved = inventory.take_unsaved();
+        let (unsaved, more, batch) = self.change(|inventory| {
+            let (unsaved, more) = inventory.take_unsaved(BATCH);
             let batch = batch_of(inventory, &unsaved);
-            (unsaved, batch)
+            (unsaved, more, batch)
         });
         if batch.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let timer = self.metrics.commit_seconds.start_timer();
         let result = self.store.save(batch).await;
@@ -363,7 +374,7 @@ impl Hub {
             self.change(|inventory| inventory.give_back(unsaved));
         }
         timer.observe_duration();
-        result
+        result.map(|()| more)
     }
 
     /// Writes a backup of the store to a file that must not exist yet.

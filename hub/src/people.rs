@@ -34,6 +34,9 @@ use crate::{Millis, Moment, now};
 const INVITED: Duration = Duration::from_secs(15 * 60);
 /// How long a login token is good that a person makes for itself.
 const OWN: Duration = Duration::from_secs(5 * 60);
+/// Login tokens in force that a person has made for itself at most, and for others.
+const OWN_TOKENS: u32 = 10;
+const INVITES: u32 = 1_000;
 /// Most groups of a person.
 const GROUPS: usize = 200;
 
@@ -59,6 +62,17 @@ impl PeopleService {
             oidc,
             attempts: Mutex::new(Attempts::new(login::EACH, login::ALL, Moment::now().steady)),
             changing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Keeps a login token, unless who makes it has `most` in force.
+    async fn keep(&self, invite: Invite, most: u32, decision: StoredDecision) -> Result<(), Status> {
+        let kept = self.hub.store().invite(invite, most, decision).await;
+        match kept.map_err(|e| unavailable(&e))? {
+            true => Ok(()),
+            false => Err(Status::resource_exhausted(format!(
+                "{most} login tokens that you have made are in force: use one, or wait until they expire"
+            ))),
         }
     }
 }
@@ -177,8 +191,7 @@ impl FleetAdmin for PeopleService {
             maker: None,
             until: None,
         };
-        let kept = self.hub.store().invite(invite, decision).await;
-        kept.map_err(|e| unavailable(&e))?;
+        self.keep(invite, INVITES, decision).await?;
         Ok(Response::new(InviteResponse {
             token,
             expires: Some(from_unix_millis(expires)),
@@ -205,8 +218,7 @@ impl FleetAdmin for PeopleService {
             maker: person.maker(),
             until: person.until,
         };
-        let kept = self.hub.store().invite(invite, decision).await;
-        kept.map_err(|e| unavailable(&e))?;
+        self.keep(invite, OWN_TOKENS, decision).await?;
         Ok(Response::new(CreateLoginResponse {
             token,
             expires: Some(from_unix_millis(expires)),

@@ -12,10 +12,10 @@ use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::object_state::Body as Object;
 use proto::v1::watch_event::Body as Event;
 use proto::v1::{
-    AcceptClusterRequest, AuditRequest, BackupState, BindRequest, Collection, DecidePlanRequest, Filter,
-    ForgetClusterRequest, InviteRequest, ListRequest, LocksRequest, LoginRequest, ObjectState, PlansRequest,
-    ReleaseLockRequest, RevokeRequest, Scope, StatusRequest, UnbindRequest, VerifyAuditRequest, WatchRequest,
-    WhoAmIRequest,
+    AcceptClusterRequest, AuditRequest, BackupState, BindRequest, Collection, CreateLoginRequest,
+    DecidePlanRequest, Filter, ForgetClusterRequest, InviteRequest, ListRequest, LocksRequest, LoginRequest,
+    ObjectState, PlansRequest, ReleaseLockRequest, RevokeRequest, Scope, StatusRequest, UnbindRequest,
+    VerifyAuditRequest, WatchRequest, WhoAmIRequest,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
@@ -553,4 +553,27 @@ async fn rights_are_checked_before_they_are_bound() {
         root.unbind(UnbindRequest { id: 7 }).await.unwrap_err().code(),
         Code::NotFound
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_has_ten_login_tokens_for_itself_at_most() {
+    let fleet = Fleet::new().await;
+    let mut ann = login(&fleet, "ann", &[]).await.admin;
+    let mut tokens = Vec::new();
+    for _ in 0..10 {
+        let made = ann.create_login(CreateLoginRequest {}).await.unwrap();
+        tokens.push(made.into_inner().token);
+    }
+    let refused = ann.create_login(CreateLoginRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    // Another one has its own, and what is used makes room.
+    let mut bob = login(&fleet, "bob", &[]).await.admin;
+    bob.create_login(CreateLoginRequest {}).await.unwrap();
+    let token = tokens.remove(0);
+    let login = LoginRequest {
+        token,
+        ..LoginRequest::default()
+    };
+    nobody(&fleet).await.login(login).await.unwrap();
+    ann.create_login(CreateLoginRequest {}).await.unwrap();
 }

@@ -25,6 +25,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unsaved;
 mod vanished;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -44,12 +45,12 @@ pub use self::matters::Matters;
 pub use self::member::{Facts, Limits, Live, Member};
 pub use self::sessions::Introduction;
 use self::timers::Timers;
+pub use self::unsaved::{Unsaved, Unwritten};
 use self::vanished::Vanished;
 use crate::bindings::Bindings;
 use crate::copies::Places;
 use crate::health::Fresh;
-use crate::store::runs::StoredRun;
-use crate::store::{StoredCluster, StoredDecision};
+use crate::store::StoredCluster;
 use crate::{Millis, Moment};
 
 /// Why a message was not taken.
@@ -93,28 +94,6 @@ pub enum Refused {
 
 /// Cluster and uid of a resource.
 pub type Place = (Arc<str>, Arc<str>);
-
-/// What has not been stored yet: the latest wins, so it is never more than there is to store.
-#[derive(Clone, Debug, Default)]
-pub struct Unsaved {
-    /// Clusters whose facts or times changed.
-    pub members: HashSet<Arc<str>>,
-    /// Resources that changed; `None` is deleted.
-    pub objects: HashMap<Place, Option<Unwritten>>,
-    /// Policies have vanished, or one that had is settled.
-    pub vanished: bool,
-    /// What people decided about clusters: written with what it changes.
-    pub decisions: Vec<StoredDecision>,
-    /// Runs of backups that have ended, oldest first.
-    pub runs: Vec<StoredRun>,
-}
-
-/// A state that has not been stored yet.
-#[derive(Clone, Debug)]
-pub struct Unwritten {
-    pub baseline: Millis,
-    pub state: Arc<Vec<u8>>,
-}
 
 /// The latest state of every cluster.
 #[derive(Debug)]
@@ -357,22 +336,17 @@ impl Inventory {
         self.changes.publish();
     }
 
-    /// What has to be stored, and forgets it.
-    pub fn take_unsaved(&mut self) -> Unsaved {
-        std::mem::take(&mut self.unsaved)
+    /// What has to be stored, and forgets it: all, or so much of it that one transaction writes it soon, some whole clusters of
+    /// about `most` resources. Whether more is left.
+    pub fn take_unsaved(&mut self, most: usize) -> (Unsaved, bool) {
+        let taken = self.unsaved.take(most);
+        let more = !self.unsaved.objects.is_empty();
+        (taken, more)
     }
 
     /// Gives back what could not be stored; what changed since is newer and stays.
     pub fn give_back(&mut self, unsaved: Unsaved) {
-        self.unsaved.members.extend(unsaved.members);
-        for (key, state) in unsaved.objects {
-            self.unsaved.objects.entry(key).or_insert(state);
-        }
-        self.unsaved.vanished |= unsaved.vanished;
-        let newer = std::mem::replace(&mut self.unsaved.decisions, unsaved.decisions);
-        self.unsaved.decisions.extend(newer);
-        let newer = std::mem::replace(&mut self.unsaved.runs, unsaved.runs);
-        self.unsaved.runs.extend(newer);
+        self.unsaved.give_back(unsaved);
     }
 
     /// Has every cluster's time of last hearing stored with the next batch.

@@ -397,7 +397,7 @@ fn a_second_cluster_under_the_name_of_a_fresh_one_is_a_conflict_until_somebody_d
             .is_err(),
         "also after a restart"
     );
-    assert!(inventory.accept(&a, "new", StoredDecision::default()));
+    assert!(inventory.accept(&a, "new", crate::store::StoredDecision::default()));
     assert!(
         inventory
             .attach(&a, 5, introduction("old", "x"), 5.into())
@@ -416,7 +416,7 @@ fn a_decision_of_an_operator_outlives_a_restart_and_ends_with_a_long_silence() {
     inventory
         .attach(&a, 1, introduction("old", "x"), 0.into())
         .unwrap();
-    assert!(inventory.accept(&a, "old", StoredDecision::default()));
+    assert!(inventory.accept(&a, "old", crate::store::StoredDecision::default()));
     let stored = inventory.member("a").unwrap().stored();
     let mut restarted = Inventory::new(LIMITS, 0, 7.into());
     restarted.restore(&stored, Vec::new());
@@ -497,6 +497,6 @@ fn a_forgotten_cluster_leaves_nothing_behind() {
     assert!(matches!(refused, Err(Refused::Forgotten { .. })));
     inventory.end_forget(&a, true);
     assert!(inventory.member("a").is_none() && inventory.index().backup_count() == 0);
-    let unsaved = inventory.take_unsaved();
+    let (unsaved, _) = inventory.take_unsaved(usize::MAX);
     assert!(unsaved.members.is_empty() && unsaved.objects.is_empty());
 }

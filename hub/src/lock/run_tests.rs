@@ -628,7 +628,7 @@ fn nothing_of_a_forgotten_cluster_is_left_among_the_vanished() {
         tell(&mut inventory, cluster, session + 2, Vec::new());
         inventory.detach(&cluster.into(), session + 2, Moment::from(9));
     }
-    inventory.take_unsaved();
+    inventory.take_unsaved(usize::MAX);
     assert!(inventory.begin_forget(&"a".into()));
     inventory.end_forget(&"a".into(), true);
     let left: Vec<String> = inventory
@@ -637,7 +637,10 @@ fn nothing_of_a_forgotten_cluster_is_left_among_the_vanished() {
         .map(|v| v.cluster)
         .collect();
     assert_eq!(left, ["b"]);
-    assert!(inventory.take_unsaved().vanished, "written with the next batch");
+    assert!(
+        inventory.take_unsaved(usize::MAX).0.vanished,
+        "written with the next batch"
+    );
 }
 
 #[test]

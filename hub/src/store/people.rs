@@ -27,7 +27,13 @@ pub trait PeopleStore: Send + Sync {
     /// Removes a binding; `false` when there is none.
     fn unbind_role(&self, id: u64, decision: StoredDecision) -> BoxFuture<'_, Result<bool, StoreError>>;
     /// Keeps a login token, and forgets those that have expired.
-    fn invite(&self, invite: Invite, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// `false`, and nothing is kept, when who makes it has `most` such tokens in force: for itself, or for others.
+    fn invite(
+        &self,
+        invite: Invite,
+        most: u32,
+        decision: StoredDecision,
+    ) -> BoxFuture<'_, Result<bool, StoreError>>;
     /// Whom a login token is for, if it is good.
     fn invited(&self, hash: [u8; 32], now: Millis) -> BoxFuture<'_, Result<Option<Invite>, StoreError>>;
     /// Opens a session; a login token is used up by it, and `false` is the answer when it was used already.
@@ -160,10 +166,24 @@ impl Sqlite {
         Ok(true)
     }
 
-    async fn write_invite(&self, invite: Invite, decision: StoredDecision) -> Result<(), StoreError> {
+    async fn write_invite(
+        &self,
+        invite: Invite,
+        most: u32,
+        decision: StoredDecision,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.write().await?;
         let query = sqlx::query("DELETE FROM invite WHERE expires <= ?").bind(decision.at);
         query.execute(&mut *transaction).await?;
+        let query = "SELECT count(*) FROM invite WHERE created_by = ? AND (name = created_by) = ?";
+        let query = sqlx::query_scalar(query).bind(&decision.who);
+        let in_force: i64 = query
+            .bind(invite.name == decision.who)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if in_force >= i64::from(most) {
+            return Ok(false);
+        }
         let query = "INSERT INTO invite (hash, name, groups, expires, created_by, maker, until) VALUES (?, ?, ?, ?, ?, ?, ?)";
         let query = sqlx::query(query).bind(invite.hash.to_vec()).bind(invite.name);
         let query = query.bind(json(&invite.groups)).bind(invite.expires);
@@ -172,7 +192,7 @@ impl Sqlite {
         query.execute(&mut *transaction).await?;
         put_decision(&mut transaction, decision).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     async fn read_invite(&self, of: [u8; 32], now: Millis) -> Result<Option<Invite>, StoreError> {
@@ -319,8 +339,13 @@ impl PeopleStore for Sqlite {
         Box::pin(self.noted(self.remove_role(id, decision)))
     }
 
-    fn invite(&self, invite: Invite, decision: StoredDecision) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.noted(self.write_invite(invite, decision)))
+    fn invite(
+        &self,
+        invite: Invite,
+        most: u32,
+        decision: StoredDecision,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.noted(self.write_invite(invite, most, decision)))
     }
 
     fn invited(&self, hash: [u8; 32], now: Millis) -> BoxFuture<'_, Result<Option<Invite>, StoreError>> {

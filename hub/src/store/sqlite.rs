@@ -38,6 +38,8 @@ impl Sqlite {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            // After a burst the log gives its room back.
+            .pragma("journal_size_limit", "16777216")
             .busy_timeout(Duration::from_secs(10));
         // One writer: SQLite has no more, and waiting in the pool is cheaper than in the file.
         let pool = SqlitePoolOptions::new()

@@ -123,9 +123,14 @@ test('a hub that restarts under an open tab is back without a word', { timeout: 
   const before = await page.evaluate(() => performance.timeOrigin)
   // Ends when the new hub is ready and the old one is gone.
   execSync(FLEET_UI_RESTART_HUB)
-  // What the old one has said may be seconds old: a new answer counts, then a new message.
-  const answers = () => fetch('/', { cache: 'no-store' }).then((answer) => answer.ok, () => false)
-  await page.waitForFunction(answers, undefined, { timeout: 2 * MINUTE, polling: 500 })
+  // The way to the new one may be laid seconds after it is ready. What the old one has said may be seconds old: a new
+  // answer counts, then a new message. The answer is asked for here, since a predicate in the page may not be a promise.
+  const answers = () => page.evaluate(() => fetch('/', { cache: 'no-store' }).then((answer) => answer.ok, () => false))
+  const end = Date.now() + 2 * MINUTE
+  while (!(await answers())) {
+    assert.ok(Date.now() < end, 'the new hub answers')
+    await page.waitForTimeout(250)
+  }
   await page.waitForFunction(() => /hub heard [01] s ago/.test(document.querySelector('.heard')?.textContent ?? ''), undefined, { timeout: MINUTE })
   await page.getByRole('button', { name: 'Run now', exact: true }).and(page.locator('[aria-disabled="false"]')).waitFor({ timeout: 2 * MINUTE })
   assert.equal(await page.evaluate(() => performance.timeOrigin), before, 'the page was not loaded again')

@@ -363,7 +363,7 @@ impl Fleet {
             let store = Sqlite::open(&dir.path().join("fleet.db")).await.unwrap();
             self.store = Some((dir, store));
         }
-        let unsaved = self.inventory.take_unsaved();
+        let (unsaved, _) = self.inventory.take_unsaved(usize::MAX);
         let mut batch = batch_of(&self.inventory, &unsaved);
         if self.mutant == Mutant::CompleteUnseen {
             for cluster in &mut batch.clusters {

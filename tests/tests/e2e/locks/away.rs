@@ -7,7 +7,7 @@ use tests::fleet::{self, SYSTEM};
 use super::audit;
 use crate::faults::until;
 use crate::retention::{make_snapshots, policy, repository_id, snapshots, until_fleet_knows, until_run};
-use crate::support::{Place, bed, fleet_json, s3};
+use crate::support::{Place, bed, condition, fleet_json, s3};
 
 /// Settings of the hub for this test, until it goes out of scope.
 struct Quick;
@@ -55,6 +55,11 @@ fn a_policy_of_a_cluster_that_is_away_is_run_by_the_other_one_and_only_once() {
         place.apply(&[place.repository("nas", &s3(address, "behalf"))]);
         place.until_ready("resticrepository/nas");
     }
+    // Two locations: until both clusters have shown that they are one store nothing is removed, for whomever.
+    let limit = std::time::Duration::from_secs(240);
+    b.until_within(limit, "resticrepository/nas", "the one store of both", |o| {
+        condition(o, "Copied")["reason"] == "OneStore"
+    });
     let (id, url) = (repository_id(&a), s3(0, "behalf"));
     make_snapshots(&url, "a", "behalf/x", "x", 1..4);
     let due = Timestamp::now() + SignedDuration::from_secs(100);
@@ -72,7 +77,6 @@ fn a_policy_of_a_cluster_that_is_away_is_run_by_the_other_one_and_only_once() {
     assert!(Timestamp::now() < due, "the machine was too slow for this test");
     assert_eq!(snapshots(&url, "").len(), 3);
 
-    let limit = std::time::Duration::from_secs(240);
     let nas = b.until_within(limit, "resticrepository/nas", "the run for a", |o| {
         o["status"]["lastRetentionOnBehalf"]["result"] == "Applied"
     });

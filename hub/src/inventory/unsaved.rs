@@ -1,0 +1,138 @@
+//! What is to be stored, and how much of it at once. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::Place;
+use crate::Millis;
+use crate::store::StoredDecision;
+use crate::store::runs::StoredRun;
+
+/// What has not been stored yet: the latest wins, so it is never more than there is to store.
+#[derive(Clone, Debug, Default)]
+pub struct Unsaved {
+    /// Clusters whose facts or times changed.
+    pub members: HashSet<Arc<str>>,
+    /// Resources that changed, in the order of the table: a page of it is written once. `None` is deleted.
+    pub objects: BTreeMap<Place, Option<Unwritten>>,
+    /// Policies have vanished, or one that had is settled.
+    pub vanished: bool,
+    /// What people decided about clusters: written with what it changes.
+    pub decisions: Vec<StoredDecision>,
+    /// Runs of backups that have ended, oldest first.
+    pub runs: Vec<StoredRun>,
+}
+
+/// A state that has not been stored yet.
+#[derive(Clone, Debug)]
+pub struct Unwritten {
+    pub baseline: Millis,
+    pub state: Arc<Vec<u8>>,
+}
+
+impl Unsaved {
+    /// Takes what one transaction is to write: all, or whole clusters of about `most` resources. A cluster's row says whether
+    /// the resources that are stored are all, so both go together. A policy is known as vanished before it is gone.
+    pub fn take(&mut self, most: usize) -> Unsaved {
+        let over = self.objects.keys().nth(most);
+        // A decision is written with what it changes.
+        let Some((last, _)) = over.filter(|_| self.decisions.is_empty()) else {
+            return std::mem::take(self);
+        };
+        let last = last.clone();
+        let after = self
+            .objects
+            .keys()
+            .map(|(cluster, _)| cluster)
+            .find(|cluster| **cluster > last);
+        let Some(after) = after.cloned() else {
+            return std::mem::take(self);
+        };
+        let left = self.objects.split_off(&(after, Arc::default()));
+        let clusters: BTreeSet<&Arc<str>> = left.keys().map(|(cluster, _)| cluster).collect();
+        let members = self
+            .members
+            .extract_if(|member| clusters.contains(member))
+            .collect();
+        let left = Unsaved {
+            members,
+            objects: left,
+            ..Unsaved::default()
+        };
+        std::mem::replace(self, left)
+    }
+
+    /// Takes back what could not be stored; what changed since is newer and stays.
+    pub fn give_back(&mut self, unsaved: Unsaved) {
+        self.members.extend(unsaved.members);
+        for (key, state) in unsaved.objects {
+            self.objects.entry(key).or_insert(state);
+        }
+        self.vanished |= unsaved.vanished;
+        let newer = std::mem::replace(&mut self.decisions, unsaved.decisions);
+        self.decisions.extend(newer);
+        let newer = std::mem::replace(&mut self.runs, unsaved.runs);
+        self.runs.extend(newer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clusters with so many resources each, and one that has a row only.
+    fn unsaved(counts: &[(&str, usize)]) -> Unsaved {
+        let mut unsaved = Unsaved::default();
+        unsaved.members.insert("quiet".into());
+        unsaved.vanished = true;
+        for (cluster, count) in counts {
+            unsaved.members.insert((*cluster).into());
+            for number in 0..*count {
+                let place = ((*cluster).into(), number.to_string().into());
+                unsaved.objects.insert(place, None);
+            }
+        }
+        unsaved
+    }
+
+    fn shape(unsaved: &Unsaved) -> (usize, Vec<String>, bool) {
+        let mut members: Vec<String> = unsaved.members.iter().map(ToString::to_string).collect();
+        members.sort();
+        (unsaved.objects.len(), members, unsaved.vanished)
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn clusters_are_taken_whole_and_in_order_until_nothing_is_left() {
+        let mut all = unsaved(&[("a", 3), ("b", 3), ("c", 1)]);
+        assert_eq!(shape(&all.take(4)), (6, names(&["a", "b", "quiet"]), true));
+        assert_eq!(shape(&all.take(4)), (1, names(&["c"]), false));
+        assert_eq!(shape(&all.take(4)), (0, vec![], false));
+    }
+
+    #[test]
+    fn one_cluster_is_not_divided_and_a_decision_is_written_with_what_it_changes() {
+        let mut all = unsaved(&[("a", 9)]);
+        assert_eq!(shape(&all.take(4)), (9, names(&["a", "quiet"]), true));
+        let mut all = unsaved(&[("a", 9), ("b", 9)]);
+        all.decisions.push(StoredDecision::default());
+        assert_eq!(shape(&all.take(4)).0, 18);
+    }
+
+    #[test]
+    fn what_is_given_back_does_not_hide_what_is_newer() {
+        let mut all = unsaved(&[("a", 2)]);
+        let taken = all.take(9);
+        let newer = Unwritten {
+            baseline: 7,
+            state: Arc::default(),
+        };
+        all.objects.insert(("a".into(), "1".into()), Some(newer));
+        all.give_back(taken);
+        assert_eq!(shape(&all), (2, names(&["a", "quiet"]), true));
+        assert!(all.objects[&("a".into(), "1".into())].is_some());
+    }
+}
