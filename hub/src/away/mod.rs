@@ -207,16 +207,12 @@ impl Away {
         }
     }
 
-    /// Plans of the repository that a person has approved and nobody has carried out: of the cluster that is away, or of the
-    /// one that runs in its place.
+    /// Plans of the repository that the cluster which is away has made, that a person has approved and nobody has carried out.
+    /// Those of connected clusters reach them anyway.
     async fn approved(&self, run: &Run) -> Result<Vec<StoredPlan>, StoreError> {
         let away = run.source.split('/').next().unwrap_or_default();
-        let mut approved = Vec::new();
-        for cluster in [away, &run.by.cluster] {
-            let plans = self.hub.store().approved(cluster).await?.into_iter();
-            approved.extend(plans.filter(|plan| plan.restic_id == *run.repository));
-        }
-        Ok(approved)
+        let plans = self.hub.store().approved(away).await?.into_iter();
+        Ok(plans.filter(|plan| plan.restic_id == *run.repository).collect())
     }
 }
 

@@ -380,7 +380,7 @@ fn what_is_not_watched_any_more_keeps_without_end_and_over_a_restart() {
     let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["a/other/audit", "a/other/emptied (ResticBackup)"]);
     assert!(left[0].1.contains("--namespaces"), "{left:?}");
-    assert!(inventory.take_unsaved().vanished);
+    assert!(inventory.take_unsaved(usize::MAX).0.vanished);
 
     let mut restarted = self::inventory();
     tell_of(&mut restarted, "a", 1, fewer());
