@@ -267,7 +267,8 @@ fn the_last_run_counts_and_else_when_it_was_made() {
 
 #[test]
 fn nobody_runs_retention_of_a_repository_that_nothing_may_be_removed_from() {
-    let of = |change: fn(&mut RepositoryState)| {
+    type Change = fn(&mut RepositoryState);
+    let of = |change: Change| {
         // What either of the clusters reports counts.
         ["a", "b"].map(|cluster| {
             after(|inventory| {
@@ -279,7 +280,7 @@ fn nobody_runs_retention_of_a_repository_that_nothing_may_be_removed_from() {
             })
         })
     };
-    let bars: [(&str, fn(&mut RepositoryState)); 3] = [
+    let bars: [(&str, Change); 3] = [
         ("read-only", |r| r.read_only = true),
         ("another one lies there", |r| r.changed_id = OTHER.to_owned()),
         ("damaged", |r| r.damage = "pack 1 is missing".to_owned()),
