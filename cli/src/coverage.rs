@@ -113,24 +113,33 @@ fn summary(answer: &CoverageResponse) -> Vec<String> {
         answer.excluded
     )];
     if answer.unknown_clusters > 0 {
-        let more = answer
-            .unknown_clusters
-            .saturating_sub(answer.unknown.len() as u64);
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
         lines.push(format!(
-            "not known of {}: {}{more}; they have not reported their claims since the hub began, or their spoke is too old",
-            counted(answer.unknown_clusters, "cluster", "clusters"),
-            answer.unknown.join(", ")
+            "not known of {}; they have not reported their claims since the hub began, or their spoke is too old",
+            named(answer.unknown_clusters, &answer.unknown)
+        ));
+    }
+    if answer.partial_clusters > 0 {
+        lines.push(format!(
+            "known in part of {}: their operator watches some namespaces alone (--namespaces), and claims elsewhere are not counted",
+            named(answer.partial_clusters, &answer.partial)
         ));
     }
     if answer.cut {
         lines.push("some cluster has more claims without a backup than it reports one by one".to_owned());
     }
     lines
+}
+
+/// Clusters with their number, those that are named first.
+fn named(clusters: u64, names: &[String]) -> String {
+    let more = clusters.saturating_sub(names.len() as u64);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    let count = counted(clusters, "cluster", "clusters");
+    format!("{count}: {}{more}", names.join(", "))
 }
 
 fn document(answer: &CoverageResponse) -> Value {
@@ -145,7 +154,8 @@ fn document(answer: &CoverageResponse) -> Value {
     json!({
         "apiVersion": API_VERSION, "kind": "CoverageList", "asOf": rfc3339(answer.as_of.as_ref()), "claims": answer.claims,
         "covered": answer.covered, "uncovered": answer.uncovered, "new": answer.new, "excluded": answer.excluded,
-        "unknownClusters": answer.unknown_clusters, "unknown": answer.unknown, "cut": answer.cut, "items": items,
+        "unknownClusters": answer.unknown_clusters, "unknown": answer.unknown, "cut": answer.cut,
+        "partialClusters": answer.partial_clusters, "partial": answer.partial, "items": items,
     })
 }
 
@@ -171,6 +181,8 @@ mod tests {
             uncovered: 1,
             unknown_clusters: 22,
             unknown: vec!["b".to_owned(), "c".to_owned()],
+            partial_clusters: 1,
+            partial: vec!["d".to_owned()],
             rows: vec![row],
             ..CoverageResponse::default()
         }
@@ -189,6 +201,10 @@ mod tests {
         let lines = summary(&answer);
         assert_eq!(lines[0], "3 claims: 2 covered, 1 uncovered, 0 new, 0 excluded");
         assert!(lines[1].contains("22 clusters: b, c and 20 more"), "{lines:?}");
+        assert!(
+            lines[2].starts_with("known in part of 1 cluster: d: "),
+            "{lines:?}"
+        );
         let document = document(&answer);
         assert_eq!(document["items"][0]["bytes"], Value::Null, "it is not known");
         assert_eq!(document["unknownClusters"], 22);

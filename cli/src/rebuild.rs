@@ -87,7 +87,7 @@ fn made(rebuild: &Rebuild, manifests: &[Manifest]) -> Made {
         }
         if object.to_string().contains(TAKEN_OUT) {
             made.notes.push(format!(
-                "{about}: write the values of the variables that are {TAKEN_OUT:?}"
+                "{about}: write the values of the variables, and the users and passwords of the addresses, that are {TAKEN_OUT:?}"
             ));
         }
         if object.pointer("/spec/allowedNamespaces/selector").is_some() {

@@ -128,6 +128,12 @@ pub fn coverage(seen: Seen<'_>, request: &CoverageRequest) -> Result<CoverageRes
         let asked =
             |namespace: &str| any(&request.namespaces, namespace) && seen.namespace(&member.name, namespace);
         answer.cut |= report.cut;
+        if member.is_partial() {
+            answer.partial_clusters += 1;
+            if answer.partial.len() < NAMED {
+                answer.partial.push(member.name.to_string());
+            }
+        }
         for of in report.namespaces.iter().filter(|of| asked(&of.namespace)) {
             answer.claims = answer.claims.saturating_add(of.claims);
             answer.covered = answer.covered.saturating_add(of.covered);

@@ -143,6 +143,28 @@ fn every_claim_is_covered_uncovered_new_excluded_or_of_an_unknown_cluster() {
 }
 
 #[test]
+fn a_cluster_of_which_some_namespaces_are_watched_is_not_called_covered() {
+    let mut inventory = fleet();
+    report(&mut inventory, "a", &[("shop", 2, 2)], Vec::new());
+    report(&mut inventory, "b", &[("shop", 1, 1)], Vec::new());
+    let partial = |inventory: &Inventory| {
+        let answer = coverage(Seen::whole(inventory), &CoverageRequest::default()).unwrap();
+        assert_eq!((answer.covered, answer.uncovered), (3, 0));
+        (answer.partial_clusters, answer.partial)
+    };
+    assert_eq!(partial(&inventory), (0, Vec::new()));
+    let introduction = Introduction {
+        facts: inventory.member("b").unwrap().facts.clone(),
+        namespaces: vec!["shop".to_owned()],
+        ..Introduction::default()
+    };
+    inventory
+        .attach(&"b".into(), 99, introduction, Moment::from(NOW))
+        .unwrap();
+    assert_eq!(partial(&inventory), (1, vec!["b".to_owned()]));
+}
+
+#[test]
 fn an_exclusion_that_does_not_count_says_why() {
     let mut inventory = fleet();
     let faulty = Claim {

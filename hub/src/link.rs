@@ -225,6 +225,8 @@ fn introduction(hello: Hello) -> Introduction {
         digest: hello.digest,
         objects: hello.objects,
         retains: hello.retains_for_others,
+        retains_with_policy: hello.retains_with_policy,
+        namespaces: hello.namespaces,
     }
 }
 

@@ -131,15 +131,31 @@ pub fn next_run(schedule: &str, after: Millis) -> Option<Millis> {
     Some(millis(answer.due))
 }
 
-/// Whether a window is open that opens by a schedule, for so many milliseconds. One that cannot be read is not.
+/// When a window that is open closes; `None` while it is closed. Windows that meet are one, of which no more is looked at than
+/// up to `horizon`.
 #[must_use]
-pub fn is_open(schedule: &str, timezone: &str, length: Millis, now: Millis) -> bool {
+pub fn closes(
+    (schedule, timezone): (&str, &str),
+    length: Millis,
+    now: Millis,
+    horizon: Millis,
+) -> Option<Millis> {
+    let length = length.max(0);
+    let schedule = parsed(schedule, timezone)?;
+    let opens = |since: Millis| {
+        let since = Timestamp::from_millisecond(since).ok()?;
+        schedule.after(since).map(|answer| millis(answer.due))
+    };
     // Open are those that began within its length.
-    let since = Timestamp::from_millisecond(now.saturating_sub(length.max(0)));
-    let opened = parsed(schedule, timezone)
-        .zip(since.ok())
-        .and_then(|(schedule, since)| schedule.after(since));
-    opened.is_some_and(|answer| millis(answer.due) <= now)
+    let mut opened = opens(now.saturating_sub(length)).filter(|opened| *opened <= now)?;
+    let mut end = opened.saturating_add(length);
+    while end < horizon
+        && let Some(next) = opens(opened).filter(|next| *next <= end)
+    {
+        opened = next;
+        end = next.saturating_add(length);
+    }
+    Some(end)
 }
 
 /// The deadline when only the spoke's own forecast is known.
@@ -221,14 +237,31 @@ mod tests {
     #[test]
     fn a_window_is_open_for_its_length_and_one_that_cannot_be_read_never() {
         let hours = 3_600_000;
-        let open =
-            |schedule: &str, length: Millis, now: &str| is_open(schedule, "Europe/Berlin", length, at(now));
+        let open = |schedule: &str, length: Millis, now: &str| {
+            closes((schedule, "Europe/Berlin"), length, at(now), at(now)).is_some()
+        };
         assert!(!open("0 22 * * *", 6 * hours, "2026-11-20T20:59:59Z"));
         assert!(open("0 22 * * *", 6 * hours, "2026-11-20T21:00:00Z"));
         assert!(open("0 22 * * *", 6 * hours, "2026-11-21T02:59:59Z"));
         assert!(!open("0 22 * * *", 6 * hours, "2026-11-21T03:00:00Z"));
         assert!(!open("0 22 * * *", 0, "2026-11-20T21:00:01Z"));
         assert!(!open("", 6 * hours, "2026-11-20T21:00:00Z"));
+    }
+
+    #[test]
+    fn a_window_closes_after_its_length_and_windows_that_meet_are_one() {
+        let hours = 3_600_000;
+        let closes = |schedule: &str, length: Millis, horizon: &str| {
+            closes((schedule, ""), length, at("2026-11-20T22:30:00Z"), at(horizon))
+        };
+        let late = "2026-11-22T00:00:00Z";
+        let night = closes("0 22 * * *", 6 * hours, late);
+        assert_eq!(night, Some(at("2026-11-21T04:00:00Z")));
+        let overlapping = closes("0 20,22,23 * * *", 3 * hours, late);
+        assert_eq!(overlapping, Some(at("2026-11-21T02:00:00Z")));
+        let always = closes("0 * * * *", hours, "2026-11-20T23:30:00Z").unwrap();
+        assert!(always >= at("2026-11-20T23:30:00Z"), "{always}");
+        assert_eq!(closes("0 23 * * *", hours, late), None);
     }
 
     #[test]

@@ -82,7 +82,8 @@ pub fn agree(hello: &Hello) -> Result<u32, Broken> {
 }
 
 impl Session {
-    /// A session after its Hello. `up_to_date` when the Hello agreed with what is held; `limit` in bytes of one inventory.
+    /// A session after its Hello. `up_to_date` when the Hello agreed with what is held; `limit` in bytes of the resources of one
+    /// inventory. Their manifests, which it does not tell from them, may be as much again.
     #[must_use]
     pub fn new(up_to_date: bool, limit: usize) -> Session {
         Session {
@@ -167,7 +168,7 @@ impl Session {
             arriving.bytes += update.uid.len() + update.state.len() + OVERHEAD;
             arriving.updates.insert(update.uid, update.state);
         }
-        if arriving.bytes > self.limit {
+        if arriving.bytes > self.limit.saturating_mul(2) {
             self.arriving = None;
             self.complete = false;
             return Err(Broken::TooLarge(self.limit));

@@ -15,8 +15,9 @@ use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
-    AuditRequest, Command, DecidePlanRequest, Hello, LeaseAsk, ListOperationsRequest, ObjectState,
-    OperationKind, PauseFleetRequest, PlansRequest, PolicyState, ResumeFleetRequest, RetainRepository,
+    AuditRequest, Command, CommandReport, CommandState, DecidePlanRequest, Hello, LeaseAsk,
+    ListOperationsRequest, MaintenanceWindow, ObjectState, OperationKind, PauseFleetRequest, PlansRequest,
+    PolicyState, ResumeFleetRequest, RetainRepository,
 };
 
 const AFTER: [&str; 4] = ["--away-after", "1s", "--coalesce-window", "1s"];
@@ -242,4 +243,124 @@ async fn an_approved_plan_of_such_a_run_is_carried_out_by_the_same_cluster() {
     };
     b.say(Body::LeaseAsk(approved)).await;
     assert_eq!(b.granted().await.run.unwrap().approved, hash());
+}
+
+/// The next two commands, in the order in which they came.
+async fn two(spoke: &mut Spoke) -> [(Command, RetainRepository); 2] {
+    let first = told(spoke).await.expect("a run for cluster a");
+    let second = told(spoke).await.expect("a second command");
+    [first, second]
+}
+
+#[tokio::test]
+async fn a_run_that_did_not_begin_in_time_is_asked_for_again_while_it_is_due() {
+    let fleet = Fleet::with(&AFTER).await;
+    let a = joins(&fleet, "a", able(), vec![repository(ID), due(|_| ())]).await;
+    let mut b = joins(&fleet, "b", able(), vec![repository(ID)]).await;
+    drop(a);
+    let (first, _) = told(&mut b).await.expect("a run for cluster a");
+    assert!(told(&mut b).await.is_none(), "it may begin yet");
+    let ends = |id: &str, state: CommandState| {
+        Body::CommandReport(CommandReport {
+            id: id.to_owned(),
+            state: state.into(),
+            ..CommandReport::default()
+        })
+    };
+    b.say(ends(&first.id, CommandState::Expired)).await;
+    let (second, what) = told(&mut b).await.expect("the same once more");
+    assert_ne!(second.id, first.id);
+    assert_eq!(what.instead_of, "a/ns/p");
+    b.say(ends(&second.id, CommandState::Refused)).await;
+    assert!(
+        told(&mut b).await.is_none(),
+        "it is asked for when it is due next"
+    );
+}
+
+#[tokio::test]
+async fn a_run_begins_in_the_window_of_its_policy_or_not_at_all() {
+    let fleet = Fleet::with(&AFTER).await;
+    let window = |policy: &mut PolicyState| {
+        let now = hub::now();
+        let (minute, hour) = (now / MINUTE % 60, now / (60 * MINUTE) % 24);
+        policy.allowed_window = Some(MaintenanceWindow {
+            schedule: format!("{minute} {hour} * * *"),
+            length_ms: u64::try_from(now % MINUTE + 20_000).unwrap(),
+            timezone: String::new(),
+        });
+    };
+    let a = joins(&fleet, "a", able(), vec![repository(ID), due(window)]).await;
+    let mut b = joins(&fleet, "b", able(), vec![repository(ID)]).await;
+    drop(a);
+    let (command, _) = told(&mut b).await.expect("a run for cluster a");
+    let within = command.begin_within_ms;
+    assert!((1..=20_000).contains(&within), "{within}");
+}
+
+#[tokio::test]
+async fn a_preview_that_a_person_asked_for_is_no_run_of_a_policy() {
+    let fleet = Fleet::with(&AFTER).await;
+    let a = joins(&fleet, "a", able(), vec![repository(ID), due(|_| ())]).await;
+    let mut b = joins(&fleet, "b", able(), vec![repository(ID)]).await;
+    let preview = LeaseAsk {
+        preview: true,
+        ..asks("preview")
+    };
+    b.say(Body::LeaseAsk(preview)).await;
+    let grant = b.granted().await;
+    ends_of(&mut b, grant.token, "Preview", (&[], "nas")).await;
+    drop(a);
+    assert!(told(&mut b).await.is_some(), "the policy is due still");
+}
+
+#[tokio::test]
+async fn an_approved_plan_of_the_cluster_that_is_away_is_a_command_beside_the_run_that_is_due() {
+    let fleet = Fleet::with(&AFTER).await;
+    let often = |policy: &mut PolicyState| policy.schedule = "@every 4s".to_owned();
+    let objects = || vec![repository(ID), due(often)];
+    let mut a = joins(&fleet, "a", able(), objects()).await;
+    let mut b = joins(&fleet, "b", able(), vec![repository(ID)]).await;
+    a.say(Body::LeaseAsk(LeaseAsk {
+        policy: "p".to_owned(),
+        ..asks("job")
+    }))
+    .await;
+    let grant = a.granted().await;
+    ends_of(&mut a, grant.token, "ApprovalRequired", (&[], "p")).await;
+    let mut view = fleet.operator().await;
+    let plans = view.plans(PlansRequest::default()).await.unwrap().into_inner();
+    let plan = plans.plans.into_iter().next().unwrap();
+    view.decide_plan(DecidePlanRequest {
+        plan: plan.id,
+        hash: plan.hash,
+        approve: true,
+    })
+    .await
+    .unwrap();
+    drop(a);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let [(_, approved), (_, due)] = two(&mut b).await;
+    // The approval may be out of date: the run that is due must not end for that.
+    assert_eq!(
+        (approved.approved.as_str(), approved.instead_of.as_str()),
+        (&*hash(), "")
+    );
+    assert_eq!((due.approved.as_str(), due.instead_of.as_str()), ("", "a/ns/p"));
+}
+
+#[tokio::test]
+async fn a_cluster_that_retains_by_its_own_policies_alone_is_asked_where_it_has_one() {
+    let fleet = Fleet::with(&AFTER).await;
+    let with_policy = Hello {
+        retains_with_policy: true,
+        ..able()
+    };
+    let a = joins(&fleet, "a", able(), vec![repository(ID), due(|_| ())]).await;
+    let mut b = joins(&fleet, "b", with_policy, vec![repository(ID)]).await;
+    drop(a);
+    assert!(told(&mut b).await.is_none(), "it would refuse");
+    let later = due(|policy| policy.schedule = "0 0 1 1 *".to_owned());
+    b.tell(vec![repository(ID), later]).await;
+    assert!(told(&mut b).await.is_some());
 }

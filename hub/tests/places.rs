@@ -118,3 +118,25 @@ async fn a_host_has_so_many_places_also_after_a_restart_and_other_hosts_have_the
     wants(&spoke, "unlock", ID, Unlock).await;
     granted(&mut spoke, "unlock").await;
 }
+
+#[tokio::test]
+async fn the_removal_of_locks_waits_for_no_place_and_takes_none_whoever_waits_before_it() {
+    use OperationKind::{Retention, Unlock};
+    let fleet = Fleet::with(&["--lease-ttl", "5s", "--lock-delay", "10s", "--per-host", "1"]).await;
+    let mut spoke = member(&fleet).await;
+    wants(&spoke, "first", ID, Retention).await;
+    let token = granted(&mut spoke, "first").await;
+    wants(&spoke, "second", OTHER, Retention).await;
+    waits_for_a_place(&mut spoke, "second").await;
+    wants(&spoke, "unlock", OTHER, Unlock).await;
+    granted(&mut spoke, "unlock").await;
+    let release = LeaseRelease {
+        operation: "first".to_owned(),
+        restic_id: ID.to_owned(),
+        token,
+        ..LeaseRelease::default()
+    };
+    spoke.say(Body::LeaseRelease(release)).await;
+    wants(&spoke, "again", ID, Retention).await;
+    granted(&mut spoke, "again").await;
+}

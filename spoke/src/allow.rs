@@ -15,15 +15,18 @@ pub enum Allow {
     Restore,
     /// Removes left-over locks.
     Unlock,
+    /// Retention of a repository by the policies of other clusters alone.
+    Retain,
 }
 
 /// All of them.
-const ALL: [Allow; 5] = [
+const ALL: [Allow; 6] = [
     Allow::Read,
     Allow::Run,
     Allow::Suspend,
     Allow::Restore,
     Allow::Unlock,
+    Allow::Retain,
 ];
 
 impl Allow {
@@ -36,6 +39,7 @@ impl Allow {
             Allow::Suspend => "suspend",
             Allow::Restore => "restore",
             Allow::Unlock => "unlock",
+            Allow::Retain => "retain",
         }
     }
 
@@ -67,7 +71,7 @@ impl Allowed {
             .try_fold(Allowed(0), |Allowed(bits), word| {
                 let found = ALL.into_iter().find(|allow| allow.as_str() == word);
                 found.map(|allow| Allowed(bits | allow.bit())).ok_or_else(|| {
-                    format!("{word:?} is none of read, run, suspend, restore, unlock and none")
+                    format!("{word:?} is none of read, run, suspend, restore, unlock, retain and none")
                 })
             })
     }
@@ -115,10 +119,11 @@ mod tests {
             "{refused}"
         );
         assert!(default.check(Allow::Unlock).is_err() && default.check(Allow::Run).is_ok());
+        assert!(default.check(Allow::Retain).is_err());
         let none = Allowed::parse("none").unwrap();
         assert!(ALL.into_iter().all(|allow| none.check(allow).is_err()));
         assert_eq!(none.to_string(), "none");
-        let all = Allowed::parse("read, run,suspend,restore,unlock").unwrap();
+        let all = Allowed::parse("read, run,suspend,restore,unlock,retain").unwrap();
         assert!(ALL.into_iter().all(|allow| all.check(allow).is_ok()));
         assert!(Allowed::parse("run,everything").is_err());
     }

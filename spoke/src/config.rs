@@ -136,7 +136,8 @@ pub struct Config {
     pub notify_loopback: bool,
 
     /// What people may make this cluster do through its hub, with commas: read (list snapshots and files), run (backups,
-    /// retention and checks that are configured), suspend (and resume), restore, unlock; none for nothing.
+    /// retention and checks that are configured), suspend (and resume), restore, unlock, retain (retention for clusters that are
+    /// away, also where no policy of this cluster is for the repository); none for nothing.
     #[arg(long, env = "FLEET_ALLOW", default_value = "read,run,suspend", value_parser = Allowed::parse)]
     pub allow: Allowed,
 
@@ -274,6 +275,7 @@ impl Config {
                 node: limit(self.max_backups_per_node),
             },
             allowed: self.allow,
+            namespaces: self.watched(),
         }
     }
 }

@@ -16,6 +16,8 @@ pub struct Site {
     pub limits: Limits,
     /// What the hub may make this cluster do.
     pub allowed: Allowed,
+    /// The namespaces that are watched, sorted; all if empty.
+    pub namespaces: Vec<String>,
 }
 
 /// Most backups that run at the same time; no limit unless given.
@@ -43,6 +45,7 @@ impl Site {
             image: "spoke:1".to_owned(),
             limits: Limits::default(),
             allowed: Allowed::default(),
+            namespaces: Vec::new(),
         }
     }
 }

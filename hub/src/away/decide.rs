@@ -9,6 +9,8 @@ use crate::collect::decide::rank;
 use crate::inventory::Held;
 use crate::schedule;
 
+/// How long a run that was asked for may wait to begin.
+pub const BEGIN_WITHIN: Millis = 3_600_000;
 /// So few clusters that are away are each away for reasons of their own.
 const FEW: usize = 3;
 
@@ -62,6 +64,8 @@ pub struct Run {
     /// The policy.
     pub source: String,
     pub by: Candidate,
+    /// When it may begin at the latest: the end of the policy's window; `None` where it has none.
+    pub until: Option<Millis>,
 }
 
 /// Whether it is not known who is away: more than a few are at the same moment, and half of the fleet. Then it is rather the
@@ -78,15 +82,18 @@ pub fn decide(repository: &Repository, ran: Millis, after: Millis, now: Millis) 
     let due = |policy: &Policy| {
         let since = policy.since.max(ran);
         let due = schedule::deadline(&policy.schedule, &policy.timezone, since)?.due;
-        let open = policy.window.as_ref().is_none_or(|window| {
-            let length = Millis::try_from(window.length_ms).unwrap_or(0);
-            schedule::is_open(&window.schedule, &window.timezone, length, now)
-        });
-        (open && due.saturating_add(after) <= now).then_some(due)
+        let until = match &policy.window {
+            Some(window) => Some(closes(window, now)?),
+            None => None,
+        };
+        (due.saturating_add(after) <= now).then_some((due, until))
     };
     let policies = repository.policies.iter();
-    let overdue = policies.filter_map(|policy| Some((due(policy)?, &policy.source)));
-    let (due, source) = overdue.min()?;
+    let overdue = policies.filter_map(|policy| {
+        let (due, until) = due(policy)?;
+        Some((due, &policy.source, until))
+    });
+    let (due, source, until) = overdue.min()?;
     // Another cluster each time, so that one that refuses does not keep the repository from being maintained.
     let seed = format!("{} {due}", repository.id);
     let by = repository
@@ -98,7 +105,15 @@ pub fn decide(repository: &Repository, ran: Millis, after: Millis, now: Millis) 
         due,
         source: source.clone(),
         by: by.clone(),
+        until,
     })
+}
+
+/// When a window closes that is open.
+fn closes(window: &MaintenanceWindow, now: Millis) -> Option<Millis> {
+    let length = Millis::try_from(window.length_ms).unwrap_or(0);
+    let horizon = now.saturating_add(BEGIN_WITHIN);
+    schedule::closes((&window.schedule, &window.timezone), length, now, horizon)
 }
 
 #[cfg(test)]
@@ -192,6 +207,14 @@ mod tests {
             decide(&night, 0, AFTER, opens).map(|run| run.due),
             Some(due),
             "when it opens"
+        );
+        let until = |now: Millis| decide(&night, 0, AFTER, now).and_then(|run| run.until);
+        let closes = opens + 60 * MINUTE;
+        assert_eq!(until(opens), Some(closes));
+        assert_eq!(
+            until(closes - 1),
+            Some(closes),
+            "it begins within its window or not at all"
         );
         let unread = Policy {
             window: Some(MaintenanceWindow::default()),

@@ -74,7 +74,12 @@ fn candidates(inventory: &Inventory, id: &str) -> Vec<Candidate> {
     }
     let able = |cluster: &str| {
         inventory.member(cluster).is_some_and(|member| {
-            let retains = member.live.is_some_and(|live| live.retains);
+            let own = || {
+                let mut policies = inventory.policies_of(id).filter(|held| *held.cluster == *cluster);
+                policies.any(|held| held.policy().is_some_and(|policy| !policy.suspended))
+            };
+            let live = member.live.filter(|live| live.retains);
+            let retains = live.is_some_and(|live| !live.retains_with_policy || own());
             retains && !member.stale && member.complete() && member.trouble().is_none()
         })
     };
@@ -89,3 +94,7 @@ fn candidates(inventory: &Inventory, id: &str) -> Vec<Candidate> {
     }
     candidates
 }
+
+#[cfg(test)]
+#[path = "facts_tests.rs"]
+mod tests;

@@ -5,34 +5,40 @@ use proto::v1::command_body::What;
 use proto::v1::{CommandBody, ObjectName, RetainRepository};
 use sha2::{Digest as _, Sha256};
 
-use super::decide::{Candidate, Run};
+use super::decide::{BEGIN_WITHIN, Candidate, Run};
 use crate::Millis;
 use crate::commands::{self, Record};
 use crate::copies;
 
 /// Who asks for it, as the audit names it.
 const WHO: &str = "hub";
-/// How long the command may wait to begin.
-const BEGIN_WITHIN: Millis = 3_600_000;
 
-/// The id of the request, one for each time at which a policy of a repository was due.
+/// The id of the request, one for each time at which a policy of a repository was due. `attempt` counts those before it of the
+/// same time that did not begin in time.
 #[must_use]
-pub fn request(run: &Run) -> String {
-    format!("{WHO} away {} {}", run.repository, run.due)
+pub fn request(run: &Run, attempt: u32) -> String {
+    let request = format!("{WHO} away {} {}", run.repository, run.due);
+    match attempt {
+        0 => request,
+        attempt => format!("{request} again {attempt}"),
+    }
 }
 
-/// The command of a run in the place of a policy whose cluster is away, with the hash of the plan that a person has approved, if
-/// there is one. Its id follows from repository and time, so that a hub
-/// that has forgotten it, or a second one, does not make a cluster run twice.
+/// The command of a run in the place of a policy whose cluster is away. Its id follows from repository, time and attempt, so that
+/// a hub that has forgotten it, or a second one, does not make a cluster run twice. It begins within the window of the policy.
 #[must_use]
-pub fn of_run(run: &Run, approved: String, now: Millis) -> Option<Record> {
-    let request = request(run);
+pub fn of_run(run: &Run, attempt: u32, now: Millis) -> Option<Record> {
     let what = RetainRepository {
         instead_of: run.source.clone(),
-        approved,
         ..RetainRepository::default()
     };
-    record(&run.repository, &run.by, what, (request, run.due), now)
+    let asked = (request(run, attempt), run.due);
+    let record = record(&run.repository, &run.by, what, asked, now)?;
+    let until = run.until.unwrap_or(Millis::MAX);
+    Some(Record {
+        expires: record.expires.min(until),
+        ..record
+    })
 }
 
 /// The command of a run under an approval that was given at a time, of a plan that such a run has made.
@@ -98,12 +104,13 @@ mod tests {
                 namespace: "shop".to_owned(),
                 name: "nas".to_owned(),
             },
+            until: None,
         }
     }
 
     #[test]
     fn one_time_of_one_repository_makes_one_command() {
-        let of = |due, now| of_run(&run(due), String::new(), now).unwrap();
+        let of = |due, now| of_run(&run(due), 0, now).unwrap();
         let (first, again) = (of(5, 100), of(5, 900));
         assert_eq!((&first.id, &first.request), (&again.id, &again.request));
         assert_ne!(first.id, of(6, 100).id);
@@ -111,14 +118,27 @@ mod tests {
             repository: "b".repeat(64).into(),
             ..run(5)
         };
-        assert_ne!(first.id, of_run(&other, String::new(), 100).unwrap().id);
+        assert_ne!(first.id, of_run(&other, 0, 100).unwrap().id);
         assert_eq!((first.who.as_str(), first.subject.as_str()), ("hub", "shop/nas"));
         assert!(first.id.len() == 16 && first.expires > first.created);
     }
 
     #[test]
+    fn a_run_begins_in_its_window_and_one_that_did_not_is_asked_for_under_another_id() {
+        let until = |until| of_run(&Run { until, ..run(5) }, 0, 100).unwrap().expires;
+        assert_eq!(until(None), 100 + BEGIN_WITHIN);
+        assert_eq!(until(Some(900)), 900);
+        assert_eq!(until(Some(100 + 2 * BEGIN_WITHIN)), 100 + BEGIN_WITHIN);
+        let attempt = |attempt| of_run(&run(5), attempt, 100).unwrap();
+        let (first, second, third) = (attempt(0), attempt(1), attempt(2));
+        assert!(first.id != second.id && second.id != third.id);
+        assert_ne!(first.request, second.request);
+        assert_eq!(attempt(1).id, second.id);
+    }
+
+    #[test]
     fn the_cluster_is_told_the_id_that_it_knows_and_nothing_names_the_other_cluster() {
-        let record = of_run(&run(5), String::new(), 100).unwrap();
+        let record = of_run(&run(5), 0, 100).unwrap();
         let body = CommandBody::decode(record.body.as_slice()).unwrap();
         let Some(What::RetainRepository(what)) = body.what else {
             panic!("{body:?}")

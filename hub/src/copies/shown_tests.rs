@@ -50,6 +50,8 @@ fn report(inventory: &mut Inventory, cluster: &str, store: &str, body: Repositor
         digest: Vec::new(),
         objects: 0,
         retains: false,
+        retains_with_policy: false,
+        namespaces: Vec::new(),
     };
     inventory.attach(&name, 1, introduction, Moment::from(1)).unwrap();
     let object = ObjectState {

@@ -103,17 +103,23 @@ impl Inventory {
         undecided.filter(move |held| self.may_count(held, restic_id))
     }
 
-    /// Policies of bound clusters that vanished lately without having been deleted, of this repository or undecided.
+    /// Policies of bound clusters that vanished without having been deleted, lately or with the watch of their namespace, of
+    /// this repository or undecided.
     pub fn vanished_policies(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
         let vanished = self.vanished.at(self.now);
         vanished.filter(move |held| self.may_count(held, restic_id))
     }
 
     /// Backups of bound clusters whose source is suddenly far smaller than before (condition Suspicious), whatever repository
-    /// they name now: their snapshots may be in this one.
+    /// they name now: their snapshots may be in this one. Those that are not watched any more stay so.
     pub fn suspicious_backups(&self, restic_id: &str) -> impl Iterator<Item = &Arc<Held>> {
         let bound = self.bindings.bound(restic_id);
-        bound.flat_map(|cluster| self.index.suspicious(cluster))
+        let present = bound.flat_map(|cluster| self.index.suspicious(cluster));
+        let vanished = self.vanished.at(self.now);
+        present.chain(
+            vanished
+                .filter(move |held| held.is_suspicious() && self.bindings.is_bound(&held.cluster, restic_id)),
+        )
     }
 
     /// Whether a policy's cluster is bound to a repository, and the policy is for it or may be.

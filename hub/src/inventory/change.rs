@@ -38,7 +38,9 @@ impl Inventory {
         change: Change,
         now: Moment,
     ) -> Result<(), Refused> {
-        let limits = self.limits;
+        let mut limits = self.limits;
+        // They are resources of the cluster that are held, although it does not report them.
+        limits.objects = limits.objects.saturating_sub(self.vanished.unwatched(name));
         let member = self.current(name, session)?;
         let Change {
             upserts,
@@ -49,10 +51,7 @@ impl Inventory {
         if whole {
             let missing = member.missing(&upserts);
             gone = missing.iter().map(|held| held.uid.to_string()).collect();
-            lost = missing
-                .into_iter()
-                .filter(|held| held.policy().is_some())
-                .collect();
+            lost = missing;
         }
         member.check(&limits, &upserts, &gone)?;
         for uid in gone {
@@ -60,7 +59,9 @@ impl Inventory {
             self.unsaved.vanished |= self.vanished.settle(name, &uid);
             self.remove(name, &uid);
         }
-        self.unsaved.vanished |= self.vanished.note(lost, self.now);
+        if let Some(member) = self.members.get(name).filter(|_| whole) {
+            self.unsaved.vanished |= self.vanished.note(member, lost, self.now);
+        }
         for arrived in upserts {
             self.insert(arrived.held, Some(arrived.state));
         }
@@ -97,6 +98,7 @@ impl Inventory {
         if let Some(member) = self.member_mut(&held.cluster) {
             member.digest.add(&held.hash);
             member.bytes += held.size;
+            member.manifests += held.manifest;
             member.unreadable += usize::from(!held.readable);
             member.backups += u64::from(held.backup().is_some());
             member.repositories += u64::from(held.repository().is_some());
@@ -135,6 +137,7 @@ impl Inventory {
         let (uid, held) = member.objects.remove_with_key(uid)?;
         member.digest.remove(&held.hash);
         member.bytes -= held.size;
+        member.manifests -= held.manifest;
         member.unreadable -= usize::from(!held.readable);
         member.backups -= u64::from(held.backup().is_some());
         member.repositories -= u64::from(held.repository().is_some());
@@ -182,18 +185,19 @@ impl Member {
         missing.map(|(_, held)| held.clone()).collect()
     }
 
-    /// Whether the cluster stays within its bounds with a change.
+    /// Whether the cluster stays within its bounds with a change. Manifests have a bound of their own, as they are not in memory:
+    /// that of the resources, so that an inventory is twice as much at most.
     fn check(&self, limits: &Limits, upserts: &[Arrived], gone: &[String]) -> Result<(), Refused> {
-        let (mut count, mut size) = (self.objects.len(), self.bytes);
-        for uid in gone {
-            if let Some(held) = self.objects.get(uid.as_str()) {
-                (count, size) = (count - 1, size - held.size);
-            }
+        let (mut count, mut size, mut manifests) = (self.objects.len(), self.bytes, self.manifests);
+        let known = |uid: &str| self.objects.get(uid);
+        for held in gone.iter().filter_map(|uid| known(uid)) {
+            (count, size, manifests) = (count - 1, size - held.size, manifests - held.manifest);
         }
-        for arrived in upserts {
-            size += arrived.held.size;
-            match self.objects.get(&*arrived.held.uid) {
-                Some(held) => size -= held.size,
+        for Arrived { held, .. } in upserts {
+            size += held.size;
+            manifests += held.manifest;
+            match known(&held.uid) {
+                Some(held) => (size, manifests) = (size - held.size, manifests - held.manifest),
                 None => count += 1,
             }
         }
@@ -202,7 +206,7 @@ impl Member {
             let limit = limits.objects;
             return Err(Refused::TooMany { cluster, limit });
         }
-        if size > limits.bytes {
+        if size.max(manifests) > limits.bytes {
             let limit = limits.bytes;
             return Err(Refused::TooMuch { cluster, limit });
         }

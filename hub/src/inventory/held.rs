@@ -32,8 +32,10 @@ pub struct Held {
     what: What,
     /// Hash of the bytes as the spoke sent them, for the cluster's digest.
     pub hash: ObjectHash,
-    /// Number of those bytes.
+    /// Number of those bytes but for its manifest, which is not held in memory.
     pub size: usize,
+    /// Bytes of its manifest, in the store alone.
+    pub manifest: usize,
     /// When the hub first saw the present schedule of a backup replace another one; 0 when it never changed.
     pub baseline: Millis,
     /// When the next success is due.
@@ -80,7 +82,7 @@ impl Held {
     }
 
     fn of(cluster: &Arc<str>, uid: &str, state: &[u8]) -> Self {
-        let (mut object, readable) = decode(state);
+        let (mut object, readable, manifest) = decode(state);
         let place: Arc<str> = format!("{cluster}/{}/{}", object.namespace, object.name).into();
         let row = match &object.body {
             Some(Body::Repository(repository)) => repository_row(repository, &place),
@@ -94,7 +96,8 @@ impl Held {
             readable,
             generation: object.generation,
             hash: object_hash(uid, state),
-            size: uid.len() + state.len(),
+            size: (uid.len() + state.len()).saturating_sub(manifest),
+            manifest,
             baseline: 0,
             deadline: None,
             row,
@@ -209,6 +212,13 @@ impl Held {
             .find(|condition| condition.r#type == "Ready")
     }
 
+    /// Whether it is a backup whose source is suddenly far smaller than before.
+    #[must_use]
+    pub fn is_suspicious(&self) -> bool {
+        let mut conditions = self.conditions().iter();
+        self.backup().is_some() && conditions.any(|c| c.r#type == "Suspicious" && c.status == "True")
+    }
+
     /// The body, when this is a backup.
     #[must_use]
     pub fn backup(&self) -> Option<&Backup> {
@@ -276,16 +286,17 @@ impl Held {
     }
 }
 
-/// The state of a resource, cleaned for people's eyes: what is hashed and stored is what was sent.
-fn decode(state: &[u8]) -> (ObjectState, bool) {
+/// The state of a resource, cleaned for people's eyes: what is hashed and stored is what was sent. Also whether it can be read,
+/// and the bytes of its manifest.
+fn decode(state: &[u8]) -> (ObjectState, bool, usize) {
     let decoded = ObjectState::decode(state);
     // A kind of a newer spoke has no body here. It may be one that keeps snapshots.
     let readable = decoded.as_ref().is_ok_and(|object| object.body.is_some());
     let mut object = decoded.unwrap_or_default();
     // Nobody reads it but who makes a cluster again, who reads it from the store.
-    object.manifest = String::new();
+    let manifest = std::mem::take(&mut object.manifest).len();
     clean::object(&mut object);
-    (object, readable)
+    (object, readable, manifest)
 }
 
 /// The restic id where it is known and looks like one, else the place.

@@ -198,7 +198,7 @@ impl Index {
             if let Some(id) = runs_into(held) {
                 self.running.entry(id).or_default().insert(held.place.clone());
             }
-            if is_suspicious(held) {
+            if held.is_suspicious() {
                 let of_cluster = self.suspicious.entry(held.cluster.clone()).or_default();
                 of_cluster.insert(held.place.clone(), held.clone());
             }
@@ -282,11 +282,6 @@ fn runs_into(held: &Held) -> Option<Arc<str>> {
         .backup()
         .filter(|b| (b.running || b.under_way) && !b.restic_id().is_empty())?;
     Some(backup.restic_id().into())
-}
-
-fn is_suspicious(held: &Held) -> bool {
-    let mut conditions = held.conditions().iter();
-    conditions.any(|c| c.r#type == "Suspicious" && c.status == "True")
 }
 
 /// When the state of a backup may change by itself.

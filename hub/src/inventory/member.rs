@@ -21,7 +21,7 @@ pub struct Limits {
     pub grace: Millis,
     /// Most resources of one cluster.
     pub objects: usize,
-    /// Most bytes of the resources of one cluster.
+    /// Most bytes of the resources of one cluster, and of their manifests.
     pub bytes: usize,
 }
 
@@ -45,6 +45,8 @@ pub struct Live {
     pub since: Millis,
     /// The spoke carries out retention for policies of clusters that are away.
     pub retains: bool,
+    /// Only where a policy of its own that is not suspended is for the repository.
+    pub retains_with_policy: bool,
 }
 
 /// One cluster. A copy shares its resources.
@@ -68,8 +70,10 @@ pub struct Member {
     pub(super) whole: bool,
     /// Resources whose bytes this hub cannot decode.
     pub(super) unreadable: usize,
-    /// Bytes of all states.
+    /// Bytes of all states but for manifests.
     pub(super) bytes: usize,
+    /// Bytes of all manifests.
+    pub(super) manifests: usize,
     /// Why its last report was not taken.
     pub(super) refused: Option<String>,
     /// Who has banned it, and why.
@@ -83,6 +87,8 @@ pub struct Member {
     pub(super) claims: Option<Arc<ClaimsReport>>,
     /// When this hub began to wait for it, by the steady clock: its silence before that is not known.
     pub(super) awaited: Millis,
+    /// The namespaces that its spoke watches, all if empty, as of its last session since this start of the hub.
+    pub(super) namespaces: Vec<String>,
     /// Everything that it reported, by uid.
     pub objects: OrdMap<Arc<str>, Arc<Held>>,
     /// Digest of `objects`.
@@ -110,6 +116,7 @@ impl Member {
             whole: false,
             unreadable: 0,
             bytes: 0,
+            manifests: 0,
             refused: None,
             banned: None,
             conflict: None,
@@ -117,12 +124,25 @@ impl Member {
             accepted: None,
             claims: None,
             awaited: 0,
+            namespaces: Vec::new(),
             objects: OrdMap::new(),
             digest: Digest::default(),
             repositories: 0,
             backups: 0,
             looked_at: None,
         }
+    }
+
+    /// Whether its spoke watches some namespaces alone.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        !self.namespaces.is_empty()
+    }
+
+    /// Whether its spoke watches a namespace. What it does not report of another one may well exist.
+    #[must_use]
+    pub fn watches(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|watched| watched == namespace)
     }
 
     /// Whether what is held is the whole of a past or present state of the cluster. If not, nobody knows what its policies

@@ -20,6 +20,10 @@ pub struct Introduction {
     pub objects: u64,
     /// It carries out retention for policies of clusters that are away.
     pub retains: bool,
+    /// Only where one of its own is for the repository.
+    pub retains_with_policy: bool,
+    /// The namespaces that it watches; all if empty.
+    pub namespaces: Vec<String>,
 }
 
 impl Inventory {
@@ -67,12 +71,14 @@ impl Inventory {
             session,
             since: now.wall,
             retains: introduction.retains,
+            retains_with_policy: introduction.retains_with_policy,
         });
         if member.facts.version != introduction.facts.version {
             // An older spoke does not report them, and the hub would take what it knows for the present state.
             member.claims = None;
         }
         member.facts = introduction.facts;
+        member.namespaces = introduction.namespaces;
         member.last_heard = Some(now.wall);
         member.heard = Some(now.steady);
         // What the session before had confirmed stays fresh for the grace, until this one has reported everything.
@@ -229,6 +235,8 @@ impl Inventory {
         member.last_heard = Some(now.wall);
         member.heard = Some(now.steady);
         member.unconfirmed = None;
+        let member = member.clone();
+        self.unsaved.vanished |= self.vanished.found_missing(&member, now.wall);
         self.now = self.now.max(now.wall);
         self.steady = self.steady.max(now.steady);
         self.unsaved.members.insert(name.clone());

@@ -258,6 +258,36 @@ fn a_cluster_that_reports_too_much_is_refused_whole_and_shown() {
     );
 }
 
+/// A resource of an earlier spoke had none, and a hub that is new must not end the sessions of a cluster that fitted.
+#[test]
+fn manifests_do_not_count_among_what_is_held_and_have_a_bound_of_their_own() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    let of = |manifest: usize| {
+        let plain = repository("u", &"f".repeat(64), &"x".repeat(60_000), 1, 1);
+        [ObjectState {
+            manifest: "m".repeat(manifest),
+            ..plain
+        }]
+    };
+    told(&mut inventory, "a", 1, Vec::new(), 0);
+    let bytes = |inventory: &Inventory| inventory.member("a").unwrap().bytes;
+    let mut apply = |manifest: usize| {
+        let applied = inventory.apply(&name("a"), 1, change(&of(manifest), true), 0.into());
+        applied.map(|()| bytes(&inventory))
+    };
+    let plain = apply(0).unwrap();
+    let with = apply(90_000).unwrap();
+    assert!(with.abs_diff(plain) < 10, "{plain}, then {with}");
+    assert!(matches!(
+        apply(100_001),
+        Err(Refused::TooMuch { limit: 100_000, .. })
+    ));
+    assert!(
+        apply(1_000).unwrap().abs_diff(with) < 10,
+        "nothing of what was there counts on"
+    );
+}
+
 #[test]
 fn a_hello_that_agrees_confirms_and_one_that_does_not_leaves_it_open() {
     let mut inventory = Inventory::new(LIMITS, 0, 0.into());

@@ -1,35 +1,73 @@
-//! Policies that vanished without a tombstone.
+//! Policies that vanished without a tombstone, and what a spoke does not watch any more.
 
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use prost::Message as _;
-use proto::v1::ObjectState;
+use proto::v1::object_state::Body;
+use proto::v1::{BackupState, ObjectState};
 
-use super::{Held, Inventory};
+use super::{Held, Inventory, Member};
 use crate::Millis;
 use crate::copies::Places;
 use crate::store::StoredVanished;
 
 /// A policy that was missing from a whole inventory, without a tombstone, keeps what it kept for so long.
 const KEEPS: Millis = 60 * 60_000;
+/// The time of one in a namespace that its spoke does not watch: whether it was deleted is not known, so it keeps without end.
+const UNWATCHED: Millis = Millis::MAX;
 
-/// Policies that vanished without a tombstone, by cluster and uid, with the time of the wall clock: it has to hold over a
-/// restart.
+/// Policies and suspicious backups that vanished without a tombstone, by cluster and uid, with the time of the wall clock: it has
+/// to hold over a restart.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Vanished(OrdMap<(Arc<str>, String), (Arc<Held>, Millis)>);
 
 impl Vanished {
-    /// Takes policies in, and leaves out those that vanished long ago. Returns whether something changed.
-    pub fn note(&mut self, policies: Vec<Arc<Held>>, now: Millis) -> bool {
+    /// Takes in what is missing from a whole inventory, and leaves out policies that vanished long ago. Returns whether
+    /// something changed.
+    pub fn note(&mut self, member: &Member, missing: Vec<Arc<Held>>, now: Millis) -> bool {
         let before = self.0.len();
         self.retain(|_, since| counts(since, now));
-        let changed = self.0.len() != before || !policies.is_empty();
-        for held in policies {
+        let mut changed = self.0.len() != before;
+        for held in missing {
+            let watched = member.watches(held.namespace());
+            // The hold of a backup ends with the backup.
+            if held.policy().is_none() && (watched || !held.is_suspicious()) {
+                continue;
+            }
             let key = (held.cluster.clone(), held.uid.to_string());
-            self.0.insert(key, (held, now));
+            self.0.insert(key, (held, if watched { now } else { UNWATCHED }));
+            changed = true;
         }
         changed
+    }
+
+    /// What keeps without end although its spoke watches its namespace again and does not have it: a policy keeps for a
+    /// while from now on, a backup no more. Returns whether there is any.
+    pub fn found_missing(&mut self, member: &Member, now: Millis) -> bool {
+        let its = self.of(&member.name);
+        let found = its.filter(|(held, since)| *since == UNWATCHED && member.watches(held.namespace()));
+        let found: Vec<Arc<Held>> = found.map(|(held, _)| held.clone()).collect();
+        for held in &found {
+            let key = (held.cluster.clone(), held.uid.to_string());
+            match held.policy() {
+                Some(_) => self.0.insert(key, (held.clone(), now)),
+                None => self.0.remove(&key),
+            };
+        }
+        !found.is_empty()
+    }
+
+    fn of(&self, cluster: &Arc<str>) -> impl Iterator<Item = &(Arc<Held>, Millis)> {
+        let from = self.0.range((cluster.clone(), String::new())..);
+        let cluster = cluster.clone();
+        let its = from.take_while(move |((of, _), _)| *of == cluster);
+        its.map(|(_, value)| value)
+    }
+
+    /// Number of those of a cluster that keep without end.
+    pub fn unwatched(&self, cluster: &Arc<str>) -> usize {
+        self.of(cluster).filter(|(_, since)| *since == UNWATCHED).count()
     }
 
     /// It is there again, or its tombstone has come. Returns whether it was known.
@@ -78,6 +116,18 @@ fn counts(since: Millis, now: Millis) -> bool {
     now.saturating_sub(since) < KEEPS
 }
 
+/// As much of a resource as keeps something.
+fn state(held: &Held) -> ObjectState {
+    held.object().cloned().unwrap_or_else(|| ObjectState {
+        uid: held.uid.to_string(),
+        namespace: held.namespace().to_owned(),
+        name: held.name().to_owned(),
+        conditions: held.conditions().to_vec(),
+        body: held.backup().map(|_| Body::Backup(BackupState::default())),
+        ..ObjectState::default()
+    })
+}
+
 impl Inventory {
     /// All of them, as they are stored.
     #[must_use]
@@ -87,7 +137,7 @@ impl Inventory {
             cluster: cluster.to_string(),
             uid: uid.clone(),
             since: *since,
-            state: held.object().map(ObjectState::encode_to_vec).unwrap_or_default(),
+            state: state(held).encode_to_vec(),
         })
         .collect()
     }

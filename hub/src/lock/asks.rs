@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proto::v1::{LeaseAsk, LeaseWaiting};
+use proto::v1::{LeaseAsk, LeaseWaiting, OperationKind};
 
-use super::grantor::Instant;
+use super::grantor::{Instant, Operation};
 
 /// Cluster and operation.
 pub type Asker = (Arc<str>, Arc<str>);
@@ -35,6 +35,14 @@ impl Asks {
     #[must_use]
     pub fn get(&self, asker: &Asker) -> Option<&Asked> {
         self.asked.get(asker)
+    }
+
+    /// Whether an operation removes left-over locks. Backups fail on them, so it waits for no place of its storage host and
+    /// takes none.
+    #[must_use]
+    pub fn unlocks(&self, operation: &Operation) -> bool {
+        let asked = self.get(&(operation.cluster.clone(), operation.id.clone()));
+        asked.is_some_and(|asked| asked.ask.kind() == OperationKind::Unlock)
     }
 
     /// A question about this repository.

@@ -211,7 +211,7 @@ impl Keeper {
         if preview || !run::is_conclusive(&outcome.result) {
             return;
         }
-        let sources = run.policies.iter().map(|policy| policy.source.clone()).collect();
+        let carried = run::carried(&run, &outcome.result);
         repository.recent = Some(Recent {
             started: signed(grant.since),
             token: grant.token,
@@ -221,8 +221,10 @@ impl Keeper {
             shows,
             outcome,
         });
-        self.hub
-            .change(|inventory| inventory.carry(id, (cluster, wall_clock()), sources));
+        if let Some(policies) = carried {
+            self.hub
+                .change(|inventory| inventory.carry(id, (cluster, wall_clock()), policies));
+        }
         let waiting = self.repository(id).grantor.waiting().iter();
         let waiting: Vec<Operation> = waiting.map(|w| w.operation.clone()).collect();
         for operation in waiting {

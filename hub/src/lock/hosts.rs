@@ -21,9 +21,9 @@ const SERVICES: [&str; 9] = [
 /// What a repository's lock does for its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stand {
-    /// An operation holds the lock, or is about to.
+    /// An operation that takes a place holds the lock, or is about to.
     Works,
-    /// An operation could begin; since when the first of them waits.
+    /// One could begin; since when the first of them waits.
     Waits(Instant),
     /// Neither, or what waits needs no place.
     Apart,

@@ -304,15 +304,13 @@ impl Keeper {
                     _ => false,
                 })
             };
-            let upcoming = repository
-                .grantor
-                .upcoming(|cluster| sessions.contains_key(cluster));
-            let busy = busy && !upcoming.is_some_and(checks);
             let room = repository.crowded.is_none();
+            let may = |operation: &Operation| room || asks.unlocks(operation);
             let connected = |cluster: &str| sessions.contains_key(cluster);
-            let effects = repository
-                .grantor
-                .advance_where(now, &terms, busy, room, connected);
+            let grantor = &mut repository.grantor;
+            let upcoming = grantor.upcoming(|operation| connected(&operation.cluster) && may(operation));
+            let busy = busy && !upcoming.is_some_and(checks);
+            let effects = grantor.advance_where(now, &terms, busy, may, connected);
             let drains = matches!(repository.grantor.phase(), Phase::Draining { .. });
             let changed = std::mem::replace(&mut repository.draining, drains) != drains;
             if changed {

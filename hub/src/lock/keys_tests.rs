@@ -35,6 +35,8 @@ fn report(inventory: &mut Inventory, cluster: &str, state: State, keys: &[&str])
         digest: Vec::new(),
         objects: 0,
         retains: false,
+        retains_with_policy: false,
+        namespaces: Vec::new(),
     };
     inventory.attach(&name, 1, introduction, Moment::from(1)).unwrap();
     let upserts = keys.iter().enumerate().map(|(at, key)| {

@@ -26,7 +26,12 @@ pub fn compose(inventory: &Inventory, history: &History, restic_id: &str, approv
         Some(unclear(spec(held)?, text))
     });
     let vanished = inventory.vanished_policies(restic_id).filter_map(|held| {
-        let text = "it is missing from what its cluster tells, without having been deleted";
+        let watched = |member: &Member| member.watches(held.namespace());
+        let text = if inventory.member(&held.cluster).is_none_or(watched) {
+            "it is missing from what its cluster tells, without having been deleted"
+        } else {
+            "the operator of its cluster does not watch its namespace any more (--namespaces)"
+        };
         Some(unclear(spec(held)?, text))
     });
     // Holds are no policies: their number says nothing about a cluster's policies.
@@ -262,6 +267,22 @@ pub fn shows(result: &str, plan: Option<&PlanDocument>) -> Option<BTreeSet<Strin
 #[must_use]
 pub fn is_conclusive(result: &str) -> bool {
     ["Applied", "NothingToRemove", "Preview", "ApprovalRequired"].contains(&result)
+}
+
+/// Places of the policies that a run with this result has carried out; `None` if it has carried out nothing. Those that are
+/// suspended, in preview or unclear only keep.
+#[must_use]
+pub fn carried(run: &RetentionRun, result: &str) -> Option<BTreeSet<String>> {
+    let in_force =
+        |policy: &&RetentionPolicySpec| !policy.suspended && !policy.preview && policy.unclear.is_empty();
+    let carried = run
+        .policies
+        .iter()
+        .filter(in_force)
+        .map(|policy| policy.source.clone());
+    ["Applied", "NothingToRemove"]
+        .contains(&result)
+        .then(|| carried.collect())
 }
 
 #[cfg(test)]

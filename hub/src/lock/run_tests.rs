@@ -66,6 +66,16 @@ fn rules(rules: Vec<RetentionRule>) -> Option<RetentionPolicySpec> {
 
 /// A whole inventory of a cluster.
 fn tell(inventory: &mut Inventory, cluster: &str, session: u64, objects: Vec<ObjectState>) {
+    tell_of(inventory, cluster, session, (objects, &[]));
+}
+
+/// A whole inventory of a cluster whose spoke watches some namespaces alone.
+fn tell_of(
+    inventory: &mut Inventory,
+    cluster: &str,
+    session: u64,
+    (objects, namespaces): (Vec<ObjectState>, &[&str]),
+) {
     let name: std::sync::Arc<str> = cluster.into();
     let introduction = Introduction {
         facts: Facts {
@@ -76,6 +86,8 @@ fn tell(inventory: &mut Inventory, cluster: &str, session: u64, objects: Vec<Obj
         digest: Vec::new(),
         objects: 0,
         retains: false,
+        retains_with_policy: false,
+        namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
     };
     let now = Moment::from(i64::try_from(session).unwrap());
     inventory.attach(&name, session, introduction, now).unwrap();
@@ -291,6 +303,158 @@ fn a_policy_that_vanished_keeps_and_one_that_was_deleted_does_not() {
     };
     inventory.apply(&"a".into(), 3, change, Moment::from(4)).unwrap();
     assert!(run(&inventory).policies.is_empty());
+}
+
+#[test]
+fn a_run_has_carried_out_policies_in_force_and_only_if_it_was_applied() {
+    let spec = |source: &str| RetentionPolicySpec {
+        source: source.to_owned(),
+        ..RetentionPolicySpec::default()
+    };
+    let run = RetentionRun {
+        policies: vec![
+            spec("in force"),
+            RetentionPolicySpec {
+                suspended: true,
+                ..spec("suspended")
+            },
+            RetentionPolicySpec {
+                preview: true,
+                ..spec("in preview")
+            },
+            RetentionPolicySpec {
+                unclear: "x".to_owned(),
+                ..spec("unclear")
+            },
+        ],
+        ..RetentionRun::default()
+    };
+    for result in ["Applied", "NothingToRemove"] {
+        assert_eq!(
+            carried(&run, result),
+            Some(["in force".to_owned()].into()),
+            "{result}"
+        );
+    }
+    for result in ["Preview", "ApprovalRequired", "Failed", "Interrupted"] {
+        assert_eq!(carried(&run, result), None, "{result}");
+    }
+}
+
+const HOUR: u64 = 60 * 60_000;
+
+/// Policies and holds of a run, with why they keep.
+fn kept(inventory: &Inventory) -> Vec<(String, String)> {
+    let policies = run(inventory).policies.into_iter();
+    policies.map(|spec| (spec.source, spec.unclear)).collect()
+}
+
+/// `other` is watched at first.
+fn with_two_namespaces() -> (Inventory, Vec<ObjectState>) {
+    let mut inventory = inventory();
+    let elsewhere = |object: ObjectState| ObjectState {
+        namespace: "other".to_owned(),
+        ..object
+    };
+    let objects = vec![
+        repository(),
+        policy("p", ID, rules(vec![rule()])),
+        elsewhere(policy("audit", ID, rules(vec![rule()]))),
+        elsewhere(backup("emptied", ID, "True")),
+        elsewhere(backup("well", ID, "False")),
+    ];
+    tell(&mut inventory, "a", 1, objects.clone());
+    bind(&mut inventory, "a", State::Bound);
+    assert_eq!(kept(&inventory).len(), 3);
+    (inventory, objects)
+}
+
+#[test]
+fn what_is_not_watched_any_more_keeps_without_end_and_over_a_restart() {
+    let (mut inventory, objects) = with_two_namespaces();
+    let fewer = || (objects[..1].to_vec(), &["ns"][..]);
+    tell_of(&mut inventory, "a", 2, fewer());
+    inventory.advance(Moment::from(i64::try_from(HOUR * 24 * 365).unwrap()));
+    let left = kept(&inventory);
+    // The policy of the namespace that is watched was deleted: an hour is its time.
+    let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a/other/audit", "a/other/emptied (ResticBackup)"]);
+    assert!(left[0].1.contains("--namespaces"), "{left:?}");
+    assert!(inventory.take_unsaved(usize::MAX).0.vanished);
+
+    let mut restarted = self::inventory();
+    tell_of(&mut restarted, "a", 1, fewer());
+    bind(&mut restarted, "a", State::Bound);
+    restarted.advance(Moment::from(i64::try_from(HOUR * 24 * 365).unwrap()));
+    restarted.restore_vanished(inventory.stored_vanished());
+    tell_of(&mut restarted, "a", 3, fewer());
+    assert_eq!(kept(&restarted), left);
+}
+
+#[test]
+fn what_is_watched_again_counts_as_it_is() {
+    let (mut inventory, objects) = with_two_namespaces();
+    let fewer = || (objects[..2].to_vec(), &["ns"][..]);
+    tell_of(&mut inventory, "a", 2, fewer());
+    tell(&mut inventory, "a", 3, objects.clone());
+    assert_eq!(kept(&inventory), kept(&with_two_namespaces().0), "it is there");
+
+    tell_of(&mut inventory, "a", 4, fewer());
+    // Watched again, and not there: the hub holds what the spoke has, so no inventory is sent.
+    let (number, digest) = inventory.holdings("a");
+    let introduction = Introduction {
+        facts: inventory.member("a").unwrap().facts.clone(),
+        incarnation: "two".to_owned(),
+        digest: digest.to_bytes().to_vec(),
+        objects: number,
+        ..Introduction::default()
+    };
+    let attached = inventory.attach(
+        &"a".into(),
+        HOUR,
+        introduction,
+        Moment::from(i64::try_from(HOUR).unwrap()),
+    );
+    assert!(attached.unwrap());
+    let names = |inventory: &Inventory| {
+        kept(inventory)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&inventory),
+        ["a/ns/p", "a/other/audit"],
+        "a policy for an hour more"
+    );
+    inventory.advance(Moment::from(i64::try_from(HOUR * 2).unwrap()));
+    assert_eq!(names(&inventory), ["a/ns/p"]);
+}
+
+#[test]
+fn what_is_not_watched_counts_among_the_resources_of_its_cluster() {
+    let mut inventory = inventory();
+    let policies = |from: usize| {
+        (from..from + 600)
+            .map(|n| policy(&format!("p{n}"), ID, None))
+            .collect::<Vec<_>>()
+    };
+    tell(&mut inventory, "a", 1, policies(0));
+    tell_of(&mut inventory, "a", 2, (Vec::new(), &["other"]));
+    let more = policies(1000).into_iter().map(|object| {
+        let state = object.encode_to_vec();
+        let held = Held::new(&"a".into(), &object.uid, &state, None, 1);
+        Arrived { held, state }
+    });
+    let change = Change {
+        upserts: more.collect(),
+        ..Change::default()
+    };
+    let refused = inventory.apply(&"a".into(), 2, change, Moment::from(3));
+    assert!(
+        matches!(refused, Err(crate::inventory::Refused::TooMany { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use proto::v1::hub_message::Body;
-use proto::v1::{Drain, LeaseWaiting, OperationKind};
+use proto::v1::{Drain, LeaseWaiting};
 
 use super::describe;
-use super::grantor::{Instant, Phase};
+use super::grantor::{Grant, Instant, Operation, Phase, Waiter};
 use super::hosts::{self, Stand, Standing};
 use super::keeper::Keeper;
 
@@ -94,16 +94,28 @@ impl Keeper {
         let stand = self.repositories.get(id).map(|repository| {
             let grantor = &repository.grantor;
             match grantor.phase() {
-                Phase::Draining { .. } | Phase::Granting { .. } | Phase::Held { .. } => return Stand::Works,
-                Phase::Free | Phase::Delay { .. } => {}
+                Phase::Draining {
+                    first: Waiter { operation, .. },
+                    ..
+                }
+                | Phase::Granting {
+                    grant: Grant { operation, .. },
+                    ..
+                }
+                | Phase::Held {
+                    grant: Grant { operation, .. },
+                    ..
+                } => match self.asks.unlocks(operation) {
+                    true => Stand::Apart,
+                    false => Stand::Works,
+                },
+                Phase::Free | Phase::Delay { .. } => {
+                    let can = |operation: &Operation| {
+                        connected(&operation.cluster) && !self.asks.unlocks(operation)
+                    };
+                    grantor.could_begin(now, can).map_or(Stand::Apart, Stand::Waits)
+                }
             }
-            // Backups fail on the locks that it removes: it waits for nobody.
-            let unlocks = grantor.upcoming(connected).is_some_and(|operation| {
-                let asked = self.asks.get(&(operation.cluster.clone(), operation.id.clone()));
-                asked.is_some_and(|asked| asked.ask.kind() == OperationKind::Unlock)
-            });
-            let since = grantor.could_begin(now, connected).filter(|_| !unlocks);
-            since.map_or(Stand::Apart, Stand::Waits)
         });
         let host = self.hub.read(|inventory| {
             let bound = inventory.index().bindings(id);

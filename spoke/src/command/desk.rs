@@ -148,7 +148,7 @@ impl Desk {
         let refused = |text: String| End::new(CommandState::Refused, text);
         let body = command.body.unwrap_or_default();
         let handler = handler(&body).map_err(refused)?;
-        context.site.allowed.check(handler.allow()).map_err(refused)?;
+        handler.allowed(&context).map_err(refused)?;
         if command.cancel {
             return Err(End::new(CommandState::Cancelled, "it had not begun"));
         }

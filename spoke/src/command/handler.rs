@@ -76,6 +76,14 @@ pub trait Handler: Send + Sync {
     /// What has to be allowed.
     fn allow(&self) -> Allow;
 
+    /// Whether the settings of this cluster allow it.
+    ///
+    /// # Errors
+    /// Which one does not, in a sentence.
+    fn allowed(&self, context: &Context) -> Result<(), String> {
+        context.site.allowed.check(self.allow())
+    }
+
     /// The resource that it is about. Of its commands one is worked on at a time.
     fn lane(&self) -> Lane;
 

@@ -19,6 +19,7 @@ use crate::exchange::Arrived;
 use crate::testing::restic::MemoryRestic;
 use crate::testing::spoke::{SHOP, Spoke, backup, furnish, policy};
 use crate::testing::{Action, ApiServer, End, Fault, Request};
+use crate::world::Key;
 
 const STORED: &str = r#"{"exitCode":0,"summary":{"message_type":"summary","files_new":2,"data_added":100,"total_files_processed":5,"total_bytes_processed":900,"snapshot_id":"abcdef0123"}}"#;
 const HOUR: u64 = 3_600_000;
@@ -493,7 +494,7 @@ fn retain(restic_id: &str) -> What {
 
 #[tokio::test(start_paused = true)]
 async fn retention_for_a_cluster_that_is_away_is_a_suspended_job_of_the_repository_and_one_for_a_command() {
-    let bench = Bench::new(&[]).await;
+    let bench = Bench::new(&["--allow", "retain"]).await;
     let nas = bench.api.json::<ResticRepository>(SHOP, "nas");
     let id = nas["status"]["repositoryID"].as_str().unwrap().to_owned();
     bench.send("c0", HOUR, retain(&"f".repeat(64)));
@@ -531,13 +532,47 @@ async fn retention_for_a_cluster_that_is_away_is_a_suspended_job_of_the_reposito
 }
 
 #[tokio::test(start_paused = true)]
-async fn retention_for_another_cluster_needs_what_every_run_needs() {
-    let bench = Bench::new(&["--allow", "read"]).await;
-    bench.send("c1", HOUR, retain("id"));
-    let refused = bench.until("c1", CommandState::Refused).await;
-    assert!(refused.text.contains("add run to --allow"), "{}", refused.text);
-    assert_eq!(bench.jobs(), [] as [&str; 0]);
-    bench.spoke.stop().await;
+async fn retention_for_another_cluster_needs_a_policy_for_the_repository_or_a_word_of_its_own() {
+    for (arguments, has_policy, allowed) in [
+        (&[][..], false, false),
+        (&[][..], true, true),
+        (&["--allow", "read,suspend"][..], true, false),
+        (&["--allow", "retain"][..], false, true),
+    ] {
+        let bench = Bench::new(arguments).await;
+        let nas = bench.api.json::<ResticRepository>(SHOP, "nas");
+        let id = nas["status"]["repositoryID"].as_str().unwrap().to_owned();
+        if has_policy {
+            policy(&bench.api, "nightly");
+            let world = &bench.spoke.context.world;
+            let known = |_: &ApiServer| world.policies.get(&Key::new(SHOP, "nightly")).map(drop);
+            bench.api.until("the policy is known", known).await;
+        }
+        bench.send("c1", HOUR, retain(&id));
+        if allowed {
+            bench.until("c1", CommandState::Accepted).await;
+        } else {
+            let refused = bench.until("c1", CommandState::Refused).await;
+            assert!(refused.text.contains("add retain to --allow"), "{}", refused.text);
+            assert_eq!(bench.jobs(), [] as [&str; 0]);
+        }
+        if has_policy && allowed {
+            bench
+                .api
+                .edit::<GlobalRetentionPolicy>(SHOP, "nightly", |policy| {
+                    policy["spec"]["suspend"] = json!(true)
+                });
+            let world = &bench.spoke.context.world;
+            let known = |_: &ApiServer| {
+                let policy = world.policies.get(&Key::new(SHOP, "nightly"))?;
+                policy.spec.suspend.then_some(())
+            };
+            bench.api.until("that it is suspended", known).await;
+            bench.send("c2", HOUR, retain(&id));
+            bench.until("c2", CommandState::Refused).await;
+        }
+        bench.spoke.stop().await;
+    }
 }
 
 fn unlock(repository: &str) -> What {

@@ -18,6 +18,7 @@ use super::lanes::{Lanes, Waiting, lanes};
 use super::renewal::Renewal;
 use super::seen::{self, SeenHub};
 use super::session::Session;
+use crate::allow::Allow;
 use crate::context::Context;
 use crate::enrol::Held;
 use crate::exchange::{Arrived, Uncertified};
@@ -294,6 +295,8 @@ fn read(answer: Option<HubMessage>) -> anyhow::Result<Option<hub_message::Body>>
 
 fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut Session) -> SpokeMessage {
     let (digest, objects) = session.hello(&context.world, &context.outbox);
+    let allows = |word| context.site.allowed.check(word).is_ok();
+    let retains = allows(Allow::Retain);
     let hello = Hello {
         protocol_min: proto::PROTOCOL_MIN,
         protocol_max: proto::PROTOCOL_MAX,
@@ -310,7 +313,9 @@ fn hello(config: &LinkConfig, context: &Context, seen: &SeenHub, session: &mut S
         hub_incarnation: seen.incarnation.clone(),
         hub_epoch: seen.epoch,
         collects: true,
-        retains_for_others: true,
+        retains_for_others: retains || allows(Allow::Run),
+        retains_with_policy: !retains,
+        namespaces: context.site.namespaces.clone(),
     };
     SpokeMessage {
         body: Some(Body::Hello(hello)),

@@ -10,13 +10,13 @@ use crds::{GlobalRetentionPolicy, ResticBackup, ResticRepository, ResticRestore}
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use prost::Message as _;
+use proto::text::without_credentials;
 use proto::time::from_unix_millis;
 use proto::v1::{self, ObjectState, object_state::Body};
 
 use super::{manifest, unclear};
 use crate::exchange::outbox::{Kind, Outbox, Place};
 use crate::retention::policies;
-use crate::secrets::redact;
 use crate::world::{Key, World};
 
 /// Most bytes of one state; a message has room for it and for what is around it.
@@ -160,7 +160,7 @@ pub fn repository_state(repository: &ResticRepository) -> ObjectState {
         });
     let check = status.integrity_check.as_ref();
     let body = v1::RepositoryState {
-        url: redact(&repository.spec.repository_url),
+        url: without_credentials(&repository.spec.repository_url),
         restic_id: status.repository_id.clone().unwrap_or_default(),
         statistics,
         locks: status.locks.iter().map(restic_lock).collect(),

@@ -1,11 +1,10 @@
 //! A resource as the hub keeps it for the day on which its cluster is lost: what a person has written, and no secret. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use proto::text::with_credentials_as;
 use proto::v1::ObjectState;
 use serde::Serialize;
 use serde_json::{Value, json};
-
-use crate::secrets::redact;
 
 /// Most bytes of one. A larger one is not sent.
 const LONGEST: usize = 32 << 10;
@@ -44,7 +43,7 @@ fn take_out(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 if let (true, Value::String(text)) = (name.to_ascii_lowercase().ends_with("url"), &*value) {
-                    *value = Value::String(redact(text));
+                    *value = Value::String(with_credentials_as(text, TAKEN_OUT));
                 }
                 if name == "env" {
                     variables(value);
@@ -109,6 +108,8 @@ mod tests {
             &repository.spec,
         );
         assert!(!state.manifest.contains("hidden") && state.manifest.contains("\"name\":\"nas\""));
+        let url = format!("rest:https://{TAKEN_OUT}@nas:8000/");
+        assert!(state.manifest.contains(&url), "{}", state.manifest);
         let template = json!({ "spec": { "containers": [{ "name": "c", "env": [
             { "name": "PGPASSWORD", "value": "hidden" },
             { "name": "FROM", "valueFrom": { "secretKeyRef": { "name": "pg", "key": "k" } } },

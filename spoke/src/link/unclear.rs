@@ -2,12 +2,12 @@
 //! keeps what they could be about.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use proto::text::without_credentials;
 use proto::v1::{self, ObjectState, object_state::Body};
 
 use super::convert::{binding, object};
 use crate::exchange::outbox::Outbox;
 use crate::retention::{damage, policies};
-use crate::secrets::redact;
 use crate::world::{Key, Undecodable};
 
 /// A policy that this version cannot decode: what it could match has to be kept, so the hub must know that it exists.
@@ -58,7 +58,7 @@ pub fn backup(broken: &Undecodable, key: &Key, id_at: impl Fn(&Key) -> Option<St
 pub fn repository(broken: &Undecodable) -> ObjectState {
     let text = |pointer: &str| broken.text(pointer).unwrap_or_default().to_owned();
     let body = v1::RepositoryState {
-        url: redact(&text("/spec/repositoryURL")),
+        url: without_credentials(&text("/spec/repositoryURL")),
         restic_id: text("/status/repositoryID"),
         changed_id: text("/status/changedID"),
         read_only: is_read_only(broken),

@@ -53,6 +53,8 @@ struct Planning {
     image: String,
     /// How long a run waits for restic's lock of others.
     retry_lock: String,
+    /// The operator watches some namespaces alone.
+    is_partial: bool,
 }
 
 /// What is remembered. Losing it costs a question: everything that matters is in the Jobs and with the grantor.
@@ -102,6 +104,7 @@ impl RetentionController {
                 cluster: site.cluster.clone(),
                 image: config.image.clone(),
                 retry_lock: config.maintenance_retry_lock.clone(),
+                is_partial: !site.namespaces.is_empty(),
             },
         }
     }

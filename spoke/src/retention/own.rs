@@ -44,6 +44,14 @@ pub(super) fn policies(world: &World, cluster: &str, restic_id: &str) -> Vec<Ret
     found
 }
 
+/// Why an operator of some namespaces alone removes nothing, in words; `None` if it may. Without a hub another operator of the
+/// same cluster would have its name, its uid and a lock of its own, and neither would see the policies of the other.
+pub(super) fn hub_required(is_partial: bool, shared: bool) -> Option<String> {
+    let text = "this operator watches some namespaces alone (--namespaces) and has no hub: policies elsewhere in this cluster may keep \
+                what it would remove, and it cannot see them. Connect it to a hub, or let it watch all namespaces";
+    (is_partial && !shared).then(|| text.to_owned())
+}
+
 /// Why nothing may be removed: the damage that checks of this cluster have found. Empty if there is none.
 pub(super) fn damage(world: &World, restic_id: &str) -> String {
     let same = world.repositories.by(Index::ResticId, &Key::new("", restic_id));

@@ -151,7 +151,10 @@ impl Owner for RetentionOwner {
             Some(run) => run,
             // The policies of other clusters are known to the hub alone.
             None if self.context.leases.is_shared() => return Err(WITHOUT_RUN.to_owned()),
-            None => self.own_run(pinned, job),
+            None => match own::hub_required(!self.context.site.namespaces.is_empty(), false) {
+                Some(text) => return Err(text),
+                None => self.own_run(pinned, job),
+            },
         };
         order_of(&self.context, pinned, job, run)
     }
@@ -261,6 +264,23 @@ mod tests {
         };
         assert!(reached("uid-of-a"), "its own");
         assert!(!reached("uid-of-another-a"));
+    }
+
+    #[tokio::test]
+    async fn without_a_hub_an_operator_of_some_namespaces_is_given_no_order() {
+        let partial = |shared| {
+            let mut owner = owner(shared);
+            let context = Arc::get_mut(&mut owner.context).unwrap();
+            context.site.namespaces = vec!["shop".to_owned()];
+            owner
+        };
+        let refused = order_of(&partial(false), None).unwrap_err();
+        assert!(refused.contains("--namespaces"), "{refused}");
+        let of_hub = RetentionRun {
+            restic_id: "id".to_owned(),
+            ..RetentionRun::default()
+        };
+        assert!(order_of(&partial(true), Some(of_hub)).is_ok());
     }
 
     #[tokio::test]

@@ -10,7 +10,8 @@ use kube::ResourceExt as _;
 
 use super::validate::Valid;
 use super::{
-    Found, Observed, Planning, RetentionController, State, approval, build, damage, policies, runs, status,
+    Found, Observed, Planning, RetentionController, State, approval, build, damage, own, policies, runs,
+    status,
 };
 use crate::consent::{self, Blocked};
 use crate::kind::{
@@ -64,7 +65,8 @@ pub(super) fn plan(
             conditions.set(types::REPOSITORY_READY, true, reason, text);
             children = objects(planning, input, valid, repository);
             if let Some(permission) = &mut children.permission {
-                permission.denied.clone_from(&observed.name_differs);
+                let named = observed.name_differs.clone();
+                permission.denied = named.or_else(|| own::hub_required(planning.is_partial, observed.shared));
             }
             let hashes = approvals(input, &state, repository, &mut status);
             children.runs = asked_runs(input, observed, &status, hashes);

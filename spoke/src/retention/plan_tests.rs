@@ -260,6 +260,31 @@ fn a_name_that_differs_from_the_certificates_stops_maintenance_and_names_both() 
     assert!(!settled.failed && settled.status.next_run.is_none());
 }
 
+#[test]
+fn without_a_hub_a_policy_of_an_operator_of_some_namespaces_is_not_run() {
+    let mut table = table();
+    let site = Site {
+        namespaces: vec!["ns".to_owned()],
+        ..Site::of_tests()
+    };
+    let denied = |table: &Table<RetentionController>, shared: bool| {
+        let observed = Observed { shared, ..ready() };
+        table.plan(&observed).children.permission.unwrap().denied
+    };
+    assert_eq!(denied(&table, false), None);
+    table.controller = RetentionController::new(&site, &config());
+    assert_eq!(denied(&table, true), None);
+    let text = denied(&table, false).unwrap();
+    assert!(text.contains("--namespaces") && text.contains("hub"), "{text}");
+    let alone = Observed {
+        shared: false,
+        ..ready()
+    };
+    let settled = table.settle(&alone, Some(("Lease", RefusedBecause::NotAllowed(text.clone()))));
+    let (ready, message) = condition(&settled.status.conditions, "Ready");
+    assert_eq!((ready.as_str(), message), ("False/HubRequired", text));
+}
+
 fn cron_job(suspend: bool) -> Option<Arc<CronJobView>> {
     let view = CronJobView {
         suspend,

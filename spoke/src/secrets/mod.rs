@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 pub use backend::{
     Backend, CREDENTIALS_DIR, FILES_VARIABLE, FileKey, NEW_PASSWORD_DIR, NEW_PASSWORD_FILE, NEW_PASSWORD_KEY,
-    PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE, REPOSITORY_VARIABLE, SSH_DIR, redact,
+    PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE, REPOSITORY_VARIABLE, SSH_DIR,
 };
 pub use normal::{new_password, normalised};
 pub use options::{OptionError, backend_flags, check_options};
@@ -81,7 +81,7 @@ impl fmt::Debug for Credentials {
         write!(
             f,
             "Credentials({}, {} variables)",
-            redact(&self.url),
+            proto::text::without_credentials(&self.url),
             self.variables.len()
         )
     }

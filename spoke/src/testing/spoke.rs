@@ -72,6 +72,7 @@ impl Spoke {
             site: Site {
                 allowed: config.allow,
                 limits: config.site("").limits,
+                namespaces: config.watched(),
                 ..Site::of_tests()
             },
             restic: restic.clone(),

@@ -105,7 +105,7 @@ pub fn bed() -> &'static Bed {
         let hub = suite().hub();
         let hub: Vec<(&str, &str)> = hub.iter().map(|(name, value)| (*name, value.as_str())).collect();
         // Cluster a is as it comes: its hub may not make it restore.
-        let own = [("b", ("FLEET_ALLOW", "read,run,suspend,restore,unlock"))];
+        let own = [("b", ("FLEET_ALLOW", "read,run,suspend,restore,unlock,retain"))];
         if let Err(error) = fleet::install_with(&bed, &settings, &own, &hub) {
             keep_logs(&bed);
             panic!("{error:#}");

@@ -310,6 +310,8 @@ impl Fleet {
             digest: hello.digest,
             objects: hello.objects,
             retains: false,
+            retains_with_policy: false,
+            namespaces: Vec::new(),
         };
         let Ok(up_to_date) = self.inventory.attach(&name(), number, introduction, now) else {
             return false;

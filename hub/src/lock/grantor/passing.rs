@@ -12,18 +12,20 @@ impl Grantor {
         busy: bool,
         connected: impl Fn(&str) -> bool,
     ) -> Vec<Effect> {
-        self.advance_where(now, terms, busy, true, connected)
+        self.advance_where(now, terms, busy, |_| true, connected)
     }
 
-    /// The same. Without `room` no operation begins: its storage has no place for another one.
+    /// The same. `may`: an operation may begin. Of others those that may not are left out, as if they did not wait yet: their
+    /// storage has no place for another one.
     pub fn advance_where(
         &mut self,
         now: Instant,
         terms: &Terms,
         busy: bool,
-        room: bool,
+        may: impl Fn(&Operation) -> bool,
         connected: impl Fn(&str) -> bool,
     ) -> Vec<Effect> {
+        let can = |operation: &Operation| connected(&operation.cluster) && may(operation);
         let first = match &mut self.phase {
             Phase::Draining { first, .. } => Some(first),
             _ => None,
@@ -37,9 +39,8 @@ impl Grantor {
             .retain(|w| now.saturating_sub(w.seen) < terms.patience);
         let mut changed = self.expire(now, terms);
         if self.phase == Phase::Free
-            && room
             && now >= self.not_before
-            && let Some(first) = self.next(&connected)
+            && let Some(first) = self.next(can)
         {
             self.phase = Phase::Draining {
                 first,
@@ -48,7 +49,7 @@ impl Grantor {
         }
         if let Phase::Draining { until, .. } = &self.phase
             && (!busy || now >= *until)
-            && let Some(first) = self.drained(&connected)
+            && let Some(first) = self.drained(&connected, can)
         {
             return vec![self.grant(first, now)];
         }
@@ -86,7 +87,11 @@ impl Grantor {
     }
 
     /// Who gets the lock at the end of a drain. A cluster that is away keeps its place, and is passed over.
-    fn drained(&mut self, connected: impl Fn(&str) -> bool) -> Option<Waiter> {
+    fn drained(
+        &mut self,
+        connected: impl Fn(&str) -> bool,
+        can: impl Fn(&Operation) -> bool,
+    ) -> Option<Waiter> {
         let Phase::Draining { first, .. } = std::mem::take(&mut self.phase) else {
             return None;
         };
@@ -94,7 +99,7 @@ impl Grantor {
             return Some(first);
         }
         self.waiting.insert(0, first);
-        self.next(connected)
+        self.next(can)
     }
 
     fn grant(&mut self, first: Waiter, now: Instant) -> Effect {
@@ -119,37 +124,34 @@ impl Grantor {
         }
     }
 
-    /// Since when the first operation waits that could begin now; `None` while none could.
+    /// Since when the first operation waits that could begin now, among those that `can`; `None` while none could.
     #[must_use]
-    pub fn could_begin(&self, now: Instant, connected: impl Fn(&str) -> bool) -> Option<Instant> {
+    pub fn could_begin(&self, now: Instant, can: impl Fn(&Operation) -> bool) -> Option<Instant> {
         let free = self.phase == Phase::Free && now >= self.not_before;
-        let can = self
-            .waiting
-            .iter()
-            .filter(|w| free && connected(&w.operation.cluster));
-        can.map(|waiter| waiter.since).min()
+        let waiting = self.waiting.iter().filter(|w| free && can(&w.operation));
+        waiting.map(|waiter| waiter.since).min()
     }
 
-    /// The operation that a drain is or would be for.
+    /// The operation that a drain is for, or would be among those that `can`.
     #[must_use]
-    pub fn upcoming(&self, connected: impl Fn(&str) -> bool) -> Option<&Operation> {
+    pub fn upcoming(&self, can: impl Fn(&Operation) -> bool) -> Option<&Operation> {
         if let Phase::Draining { first, .. } = &self.phase {
             return Some(&first.operation);
         }
-        let at = self.next_at(connected)?;
+        let at = self.next_at(can)?;
         self.waiting.get(at).map(|waiter| &waiter.operation)
     }
 
     /// The next operation: of the cluster that was served longest ago, the one that waits longest.
-    fn next(&mut self, connected: impl Fn(&str) -> bool) -> Option<Waiter> {
-        let at = self.next_at(connected)?;
+    fn next(&mut self, can: impl Fn(&Operation) -> bool) -> Option<Waiter> {
+        let at = self.next_at(can)?;
         Some(self.waiting.remove(at))
     }
 
-    fn next_at(&self, connected: impl Fn(&str) -> bool) -> Option<usize> {
+    fn next_at(&self, can: impl Fn(&Operation) -> bool) -> Option<usize> {
         let candidates = self.waiting.iter().enumerate();
         let (at, _) = candidates
-            .filter(|(_, w)| connected(&w.operation.cluster))
+            .filter(|(_, w)| can(&w.operation))
             .min_by_key(|(at, w)| (self.served.get(&w.operation.cluster).copied().unwrap_or(0), *at))?;
         Some(at)
     }
