@@ -1,4 +1,5 @@
-//! The end of a migration: the other tool stops, ours begins. Nothing stops before ours is ready. Pure.
+//! The end of a migration: the other tool stops, our backups begin. Nothing stops before ours is ready, and retention is
+//! started by a person only. Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,9 @@ use crate::arguments::Tool;
 
 /// Annotation of a k8up Schedule: the parts that were taken out of it, so that they can be put back.
 const PARTS: &str = "fleet.resticbackup.io/suspended-parts";
+
+/// As a person writes it for kubectl.
+const RETENTION: &str = "globalretentionpolicy";
 
 /// What there is.
 #[derive(Debug, Default)]
@@ -53,16 +57,10 @@ pub fn steps(tool: Tool, seen: &Seen) -> Steps {
         .patches
         .extend(resumed.map(|backup| resume(backup, "resticbackups")));
     for policy in seen.policies.iter().filter(|policy| is_suspended(policy)) {
-        let mut patch = resume(policy, "globalretentionpolicies");
-        if let Some(rules) = (tool == Tool::Original)
-            .then(|| original::grouped(policy))
-            .flatten()
-        {
-            patch.change["spec"]["policies"] = rules;
-            patch.what += ", and count what the original has stored and ours as one series";
+        if tool == Tool::Original {
+            steps.patches.extend(regrouped(policy));
         }
-        patch.what += ": its first run is a preview";
-        steps.patches.push(patch);
+        steps.notes.push(look_and_resume(policy));
     }
     steps
 }
@@ -190,6 +188,32 @@ fn resume(object: &Value, plural: &str) -> Patch {
     }
 }
 
+/// Gives the rules of a policy of the original the groups by which it removed. The policy stays suspended.
+fn regrouped(policy: &Value) -> Option<Patch> {
+    let rules = original::grouped(policy)?;
+    let (namespace, name) = at(policy);
+    Some(Patch {
+        resource: original::RESOURCES[3].to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        change: json!({ "spec": { "policies": rules } }),
+        what: format!(
+            "count what the original has stored and ours as one series in GlobalRetentionPolicy {namespace}/{name}"
+        ),
+    })
+}
+
+/// How a person sees what a policy would remove, and starts it: `finish` never does.
+fn look_and_resume(policy: &Value) -> String {
+    let (namespace, name) = at(policy);
+    format!(
+        "GlobalRetentionPolicy {namespace}/{name} stays suspended, and removes nothing. Check its rules, and what they would \
+         remove, before you resume it:\n  kubectl get {RETENTION} -n {namespace} {name} -o yaml\n  \
+         fleet retention preview CLUSTER/{namespace}/{name}\n  \
+         kubectl patch {RETENTION} -n {namespace} {name} --type=merge -p '{{\"spec\":{{\"suspend\":false}}}}'"
+    )
+}
+
 /// Whether an object is of this migration.
 #[must_use]
 pub fn is_of(tool: Tool, object: &Value) -> bool {
@@ -241,11 +265,13 @@ mod tests {
             .collect();
         assert_eq!(
             order,
-            [
-                "schedules.k8up.io",
-                "resticbackups.backup.resticbackup.io",
-                "globalretentionpolicies.backup.resticbackup.io"
-            ]
+            ["schedules.k8up.io", "resticbackups.backup.resticbackup.io"]
+        );
+        let note = &found.notes[0];
+        assert!(note.contains("fleet retention preview CLUSTER/shop/p"), "{note}");
+        assert!(
+            note.contains("kubectl patch globalretentionpolicy -n shop p"),
+            "{note}"
         );
         let change = &found.patches[0].change;
         assert_eq!(change["spec"], json!({ "backup": null, "prune": null }));
@@ -265,7 +291,7 @@ mod tests {
             Tool::Volsync,
             &seen("replicationsources.volsync.backube/shop/db", still, "True"),
         );
-        assert_eq!(found.patches.len(), 2);
+        assert_eq!(found.patches.len(), 1);
         let other = json!({ "metadata": { "name": "other", "namespace": "shop" }, "spec": {} });
         let found = steps(
             Tool::Volsync,
@@ -276,7 +302,7 @@ mod tests {
             Tool::Velero,
             &seen("backuprepositories.velero.io/velero/x", json!({}), "True"),
         );
-        assert!(found.patches.len() == 2 && found.notes[0].contains("defaultVolumesToFsBackup"));
+        assert!(found.patches.len() == 1 && found.notes[0].contains("defaultVolumesToFsBackup"));
     }
 
     #[test]
@@ -292,6 +318,41 @@ mod tests {
         assert!(steps(Tool::Cron, &seen).blocked[0].contains("no condition Ready"));
         seen.repositories[0]["status"] = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
         assert!(steps(Tool::Cron, &seen).blocked[0].contains("not opened by our operator"));
+    }
+
+    #[test]
+    fn retention_is_never_started() {
+        for tool in [
+            Tool::Original,
+            Tool::K8up,
+            Tool::Volsync,
+            Tool::Velero,
+            Tool::Cron,
+        ] {
+            let mut seen = seen("cronjobs.batch/shop/n", json!({}), "True");
+            seen.policies[0]["spec"]["policies"] = json!([{ "selector": { "hostname": "a" } }]);
+            let found = steps(tool, &seen);
+            let of_policies = found
+                .patches
+                .iter()
+                .filter(|patch| patch.resource.contains("retention"));
+            let changes: Vec<&Value> = of_policies.map(|patch| &patch.change["spec"]).collect();
+            assert!(
+                changes.iter().all(|spec| spec.get("suspend").is_none()),
+                "{changes:?}"
+            );
+            assert_eq!(
+                changes.len(),
+                usize::from(tool == Tool::Original),
+                "only the groups of the original's rules"
+            );
+            assert!(
+                found
+                    .notes
+                    .iter()
+                    .any(|note| note.contains("GlobalRetentionPolicy shop/p stays suspended"))
+            );
+        }
     }
 
     #[test]

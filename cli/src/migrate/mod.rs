@@ -246,7 +246,6 @@ async fn end(kube: &KubeArguments, finish: &Finish) -> Result<u8, Failure> {
             steps.blocked.join("\n  ")
         )));
     }
-    steps.notes.iter().for_each(|text| note(text));
     for patch in &steps.patches {
         if finish.yes {
             cluster.patch(patch).await?;
@@ -257,8 +256,9 @@ async fn end(kube: &KubeArguments, finish: &Finish) -> Result<u8, Failure> {
             patch.what
         ));
     }
+    steps.notes.iter().for_each(|text| note(text));
     match (steps.patches.is_empty(), finish.yes) {
-        (true, _) => note("nothing is left to be done"),
+        (true, _) => note("finish has nothing left to do"),
         (_, true) => {}
         (_, false) => {
             note(&format!(
