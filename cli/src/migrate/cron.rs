@@ -1,17 +1,17 @@
 //! CronJobs that run restic: the commands of their containers are read as far as that can be done without running them.
 //! Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use super::cron_env::{Environment, environment};
+use super::cron_keep::{Series, retention};
 use super::cron_pod::{Stored, stored};
-use super::keep;
-use super::plan::{Place, Plan, at, list, merged, text};
+use super::plan::{Place, Plan, at, list, text};
 use super::restic_args::{Call, call};
 use super::secret::{self, Secrets};
-use super::when::{DAILY, when};
+use super::when::when;
 use super::words::commands;
 use crate::arguments::Tool;
 
@@ -19,13 +19,33 @@ use crate::arguments::Tool;
 pub const RESOURCE: &str = "cronjobs.batch";
 
 /// A restic that a CronJob runs.
-struct Run<'a> {
-    cron_job: &'a Value,
+pub(super) struct Run<'a> {
+    pub(super) cron_job: &'a Value,
     container: &'a Value,
     url: String,
     environment: Environment,
-    call: Call,
+    pub(super) call: Call,
 }
+
+/// Commands that change nothing which a backup or a policy would have to do.
+const HARMLESS: [&str; 11] = [
+    "",
+    "cache",
+    "cat",
+    "diff",
+    "find",
+    "init",
+    "list",
+    "ls",
+    "snapshots",
+    "stats",
+    "unlock",
+];
+/// Commands of a shell that do nothing beside the calls of restic.
+const SILENT: [&str; 4] = ["set", "echo", "true", ":"];
+
+/// How many backups store under a host in a repository, whatever their namespace.
+type Hosts = BTreeMap<(String, String), usize>;
 
 /// Whether a CronJob may run restic.
 fn concerns(cron_job: &Value) -> bool {
@@ -54,9 +74,14 @@ fn pod(cron_job: &Value) -> &Value {
         .unwrap_or(NONE)
 }
 
-fn describe(cron_job: &Value) -> String {
+pub(super) fn describe(cron_job: &Value) -> String {
     let (namespace, name) = at(cron_job);
     format!("CronJob {namespace}/{name}")
+}
+
+pub(super) fn source(cron_job: &Value) -> String {
+    let (namespace, name) = at(cron_job);
+    format!("{RESOURCE}/{namespace}/{name}")
 }
 
 /// What becomes of them.
@@ -64,33 +89,52 @@ fn describe(cron_job: &Value) -> String {
 pub fn plan(cron_jobs: &[Value], secrets: &Secrets, running: bool) -> Plan {
     let mut plan = Plan::new(Tool::Cron, running);
     let mut runs: BTreeMap<(String, String), Vec<Run<'_>>> = BTreeMap::new();
+    let mut hosts = Hosts::new();
     for cron_job in cron_jobs.iter().filter(|cron_job| concerns(cron_job)) {
+        if cron_job.pointer("/spec/suspend").and_then(Value::as_bool) == Some(true) {
+            plan.note(&describe(cron_job), "it is suspended: nothing is made of it");
+            continue;
+        }
         for run in read(&mut plan, cron_job, secrets) {
+            if let ("backup", Some(host)) = (run.call.command.as_str(), &run.call.host) {
+                *hosts
+                    .entry((secret::location(&run.url), host.clone()))
+                    .or_default() += 1;
+            }
             let key = (at(cron_job).0.to_owned(), run.url.clone());
             runs.entry(key).or_default().push(run);
         }
     }
     for ((namespace, url), runs) in runs {
-        repository(&mut plan, &namespace, &url, &runs);
+        repository(&mut plan, &namespace, &url, &runs, &hosts);
     }
-    plan
+    plan.settled()
 }
 
 /// Runs of restic in a CronJob.
 fn read<'a>(plan: &mut Plan, cron_job: &'a Value, secrets: &Secrets) -> Vec<Run<'a>> {
-    let (about, namespace) = (describe(cron_job), at(cron_job).0);
+    let (about, namespace, source) = (describe(cron_job), at(cron_job).0, source(cron_job));
     let mut runs = Vec::new();
     let pod = pod(cron_job);
     let containers = list(pod, "/initContainers")
         .iter()
         .chain(list(pod, "/containers"));
-    for container in containers.filter(|container| container.to_string().contains("restic")) {
+    for container in containers {
+        let name = text(container, "/name");
+        if !container.to_string().contains("restic") {
+            plan.leave(
+                &source,
+                &about,
+                format!("container {name:?} does not run restic, and is not carried over"),
+            );
+            continue;
+        }
         let environment = environment(pod, container, namespace, secrets);
         let calls = match calls(container, &environment) {
             Ok(calls) => calls,
             Err(why) => {
-                let name = text(container, "/name");
-                plan.note(
+                plan.leave(
+                    &source,
                     &about,
                     format!(
                         "the command of container {name:?} cannot be read ({why}): nothing is made of it"
@@ -99,10 +143,15 @@ fn read<'a>(plan: &mut Plan, cron_job: &'a Value, secrets: &Secrets) -> Vec<Run<
                 continue;
             }
         };
-        for call in calls {
+        for mut call in calls {
+            // restic's own default, of a backup and of what a forget selects.
+            call.host = call
+                .host
+                .or_else(|| environment.values.get("RESTIC_HOST").cloned());
             let url = call.repository.clone().or_else(|| environment.repository());
             let Some(url) = url.filter(|url| url.contains(':') && !url.starts_with('/')) else {
-                plan.note(
+                plan.leave(
+                    &source,
                     &about,
                     "its repository is not known before it runs, or is a folder: nothing is made of it",
                 );
@@ -143,11 +192,16 @@ fn calls(container: &Value, environment: &Environment) -> Result<Vec<Call>, Stri
     } else {
         vec![all]
     };
-    let restic = lines.iter().filter_map(|line| {
-        let (program, rest) = line.split_first()?;
-        (program.rsplit('/').next() == Some("restic")).then_some(rest)
-    });
-    let calls: Vec<Call> = restic.map(call).collect();
+    let mut calls = Vec::new();
+    for line in &lines {
+        match line.split_first() {
+            Some((program, rest)) if program.rsplit('/').next() == Some("restic") => calls.push(call(rest)),
+            Some((program, _)) if !SILENT.contains(&program.as_str()) => {
+                return Err(format!("it runs {program} beside restic"));
+            }
+            _ => {}
+        }
+    }
     if calls.is_empty() {
         return Err("it does not call restic".to_owned());
     }
@@ -155,71 +209,104 @@ fn calls(container: &Value, environment: &Environment) -> Result<Vec<Call>, Stri
 }
 
 /// A repository, with what CronJobs of a namespace do with it.
-fn repository(plan: &mut Plan, namespace: &str, url: &str, runs: &[Run<'_>]) {
+fn repository(plan: &mut Plan, namespace: &str, url: &str, runs: &[Run<'_>], hosts: &Hosts) {
     let Some(first) = runs.first() else {
         return;
     };
-    let about = describe(first.cron_job);
     let mut entries = BTreeMap::new();
     for run in runs.iter().rev() {
         entries.extend(run.environment.entries());
     }
     if !entries.contains_key("RESTIC_PASSWORD") {
-        plan.note(
-            &about,
-            "its password is not in a variable or a mounted Secret: nothing is made of its repository",
-        );
+        for run in runs {
+            plan.leave(
+                &source(run.cron_job),
+                &describe(run.cron_job),
+                "its password is not in a variable or a mounted Secret: nothing is made of its repository",
+            );
+        }
         return;
     }
     let url = &secret::without_user(url, &mut entries);
-    let mut unknown: Vec<&String> = runs.iter().flat_map(|run| &run.environment.unknown).collect();
-    unknown.dedup();
-    for name in unknown {
-        plan.note(
-            &about,
-            format!("the value of {name} is not known before it runs, and is not carried over"),
-        );
-    }
-    let place = |run: &Run<'_>, name: &str| Place {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        source: format!("{RESOURCE}/{namespace}/{}", at(run.cron_job).1),
-    };
+    partly(plan, runs);
     let named = at(first.cron_job).1;
     let secret = secret::reference(plan, namespace, named, entries);
-    let repository = plan.repository(&place(first, named), url, &secret, json!({}));
+    let place = Place {
+        namespace: namespace.to_owned(),
+        name: named.to_owned(),
+        source: sources(runs, &["backup", "forget", "prune"]),
+    };
+    let check = runs.iter().find(|run| run.call.command == "check").map(|run| {
+        let found = when(text(run.cron_job, "/spec/schedule"));
+        json!({ "integrityCheck": { "enabled": true, "schedule": found.schedule } })
+    });
+    let repository = plan.repository(&place, url, &secret, check.unwrap_or_default());
     let backups: Vec<&Run<'_>> = runs.iter().filter(|run| run.call.command == "backup").collect();
     let mut series = Vec::new();
     for run in &backups {
         for stored in stored(pod(run.cron_job), run.container, &run.call) {
             match stored {
-                Ok(stored) => series.push(backup(plan, run, &stored, &repository, &place)),
-                Err(why) => plan.note(&describe(run.cron_job), why),
+                Ok(stored) => {
+                    let host = run.call.host.clone().map(|host| (secret::location(url), host));
+                    let alone = stored.alone && host.is_some_and(|key| hosts.get(&key) == Some(&1));
+                    series.push(backup(plan, run, &stored, &repository, alone));
+                }
+                Err(why) => plan.leave(&source(run.cron_job), &describe(run.cron_job), why),
             }
         }
     }
-    series.dedup();
-    retention(plan, runs, &series, &repository, &place);
+    retention(plan, runs, &series, namespace, &repository);
 }
 
-/// How the snapshots of a backup are selected, and grouped with those of before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Series {
-    hostname: Option<String>,
-    tags: Vec<String>,
-    /// Theirs and ours are one group.
-    joined: bool,
-    /// Host of ours.
-    own: String,
+/// Names what of CronJobs is not carried over.
+fn partly(plan: &mut Plan, runs: &[Run<'_>]) {
+    for run in runs {
+        let (about, source, command) = (
+            describe(run.cron_job),
+            source(run.cron_job),
+            run.call.command.as_str(),
+        );
+        for name in &run.environment.unknown {
+            let text = format!("the value of {name} is not known before it runs, and is not carried over");
+            plan.leave(&source, &about, text);
+        }
+        match command {
+            "backup" | "check" => {
+                for (option, why) in &run.call.left_out {
+                    plan.leave(&source, &about, format!("{option} is not carried over: {why}"));
+                }
+            }
+            "forget" | "prune" => {}
+            other if HARMLESS.contains(&other) => {}
+            other => plan.leave(&source, &about, format!("restic {other} is not carried over")),
+        }
+    }
 }
 
-fn backup(
-    plan: &mut Plan,
-    run: &Run<'_>,
-    stored: &Stored,
-    repository: &str,
-    place: &impl Fn(&Run<'_>, &str) -> Place,
-) -> Series {
+/// CronJobs that run one of these commands, as sources.
+pub(super) fn sources(runs: &[Run<'_>], commands: &[&str]) -> String {
+    let all: BTreeSet<String> = runs
+        .iter()
+        .filter(|run| commands.contains(&run.call.command.as_str()))
+        .map(|run| source(run.cron_job))
+        .collect();
+    all.into_iter().collect::<Vec<_>>().join(",")
+}
+
+/// Whether a CronJob may make backups, as far as that can be read without its Secrets.
+#[must_use]
+pub fn stores(cron_job: &Value) -> bool {
+    let pod = pod(cron_job);
+    let mut containers = list(pod, "/initContainers")
+        .iter()
+        .chain(list(pod, "/containers"));
+    containers.any(|container| {
+        let environment = environment(pod, container, at(cron_job).0, &Secrets::new());
+        calls(container, &environment).map_or(true, |calls| calls.iter().any(|call| call.command == "backup"))
+    })
+}
+
+fn backup(plan: &mut Plan, run: &Run<'_>, stored: &Stored, repository: &str, alone: bool) -> Series {
     let about = describe(run.cron_job);
     let cron = when(text(run.cron_job, "/spec/schedule"));
     if let Some(note) = &cron.note {
@@ -227,9 +314,6 @@ fn backup(
     }
     let zone = text(run.cron_job, "/spec/timeZone");
     let zone = (!zone.is_empty()).then(|| zone.to_owned()).or(cron.timezone);
-    for (option, why) in &run.call.left_out {
-        plan.note(&about, format!("{option} is not carried over: {why}"));
-    }
     let host = run.call.host.clone();
     if host.is_none() {
         plan.note(
@@ -243,7 +327,11 @@ fn backup(
     } else {
         &stored.claim
     };
-    let own = host.clone().unwrap_or_else(|| wanted.to_owned());
+    let own = match &host {
+        Some(host) if alone => host.clone(),
+        Some(host) => format!("{host}-{}", stored.claim),
+        None => wanted.to_owned(),
+    };
     let pod_user = pod(run.cron_job)
         .pointer("/securityContext")
         .cloned()
@@ -260,12 +348,18 @@ fn backup(
         "restic": { "hostname": own, "tags": run.call.tags, "extraArgs": run.call.extra },
         "jobConfig": (!user.is_empty()).then(|| json!({ "securityContext": user })),
     });
-    plan.backup(&place(run, wanted), json!({ "name": repository }), spec);
+    let namespace = at(run.cron_job).0;
+    let place = Place {
+        namespace: namespace.to_owned(),
+        name: wanted.to_owned(),
+        source: source(run.cron_job),
+    };
+    let name = plan.backup(&place, json!({ "name": repository }), spec);
     Series {
-        joined: host.is_some() && stored.alone && stored.single,
         hostname: host,
         tags: run.call.tags.clone(),
         own,
+        backup: format!("{namespace}/{name}"),
     }
 }
 
@@ -277,120 +371,6 @@ fn user(pod: &Value, container: &Value) -> Map<String, Value> {
     let all = names.into_iter().chain(groups);
     all.filter_map(|(name, value)| Some((name.to_owned(), value?)))
         .collect()
-}
-
-/// The policy that takes the place of `restic forget`.
-fn retention(
-    plan: &mut Plan,
-    runs: &[Run<'_>],
-    series: &[Series],
-    repository: &str,
-    place: &impl Fn(&Run<'_>, &str) -> Place,
-) {
-    let forgets: Vec<&Run<'_>> = runs.iter().filter(|run| run.call.command == "forget").collect();
-    let Some(first) = forgets.first() else {
-        if let Some(run) = runs.first() {
-            plan.note(
-                &describe(run.cron_job),
-                "nothing runs restic forget on its repository: no policy is made",
-            );
-        }
-        return;
-    };
-    let about = describe(first.cron_job);
-    let prune = runs
-        .iter()
-        .any(|run| run.call.prune || run.call.command == "prune");
-    let mut rules = Vec::new();
-    for forget in &forgets {
-        let kept = &forget.call.keep;
-        if kept.is_empty() {
-            plan.note(
-                &describe(forget.cron_job),
-                "its forget has no rule that keeps something: it is left out",
-            );
-            continue;
-        }
-        let narrowed = forget.call.host.is_some() || !forget.call.tags.is_empty();
-        let about_series = |series: &&Series| {
-            let host = forget.call.host.as_ref();
-            let tags = &forget.call.tags;
-            host.is_none_or(|host| *host == series.own) && tags.iter().all(|tag| series.tags.contains(tag))
-        };
-        let mine: Vec<&Series> = series.iter().filter(about_series).collect();
-        if narrowed && mine.is_empty() {
-            rules.push(keep::rule(
-                selector(forget.call.host.as_deref(), &forget.call.tags),
-                &[],
-                kept,
-            ));
-        }
-        rules.extend(mine.iter().map(|series| {
-            let host = Some(series.own.as_str());
-            let groups: &[&str] = if series.joined {
-                &["host"]
-            } else {
-                &["host", "paths"]
-            };
-            keep::rule(selector(host, &[]), groups, kept)
-        }));
-        for series in mine
-            .iter()
-            .filter(|series| series.hostname.is_none() && !series.tags.is_empty())
-        {
-            rules.push(keep::rule(selector(None, &series.tags), &["paths", "tags"], kept));
-        }
-        if !narrowed {
-            plan.note(
-                &describe(forget.cron_job),
-                "its forget is over the whole repository; the policy reaches what its CronJobs store: add rules for other hosts",
-            );
-        }
-    }
-    let mut different: Vec<Value> = Vec::new();
-    for rule in rules {
-        if !different.contains(&rule) {
-            different.push(rule);
-        }
-    }
-    if different.is_empty() {
-        return;
-    }
-    if series.iter().any(|series| series.joined) {
-        plan.note(
-            &about,
-            "theirs and ours are one series by their host; where other folders were stored under this host as well, set \
-             groupBy: [host, paths] in the rule",
-        );
-    }
-    let schedule = match forgets
-        .iter()
-        .any(|forget| forget.cron_job == first.cron_job && has_backup(runs, forget))
-    {
-        true => DAILY.to_owned(),
-        false => when(text(first.cron_job, "/spec/schedule")).schedule,
-    };
-    plan.policy(
-        &place(first, repository),
-        json!({ "name": repository }),
-        &schedule,
-        different,
-        prune,
-    );
-}
-
-/// Whether the CronJob of a forget makes backups as well: then it is run at each of them.
-fn has_backup(runs: &[Run<'_>], forget: &Run<'_>) -> bool {
-    let mut runs = runs.iter();
-    runs.any(|run| run.call.command == "backup" && run.cron_job == forget.cron_job)
-}
-
-fn selector(host: Option<&str>, tags: &[String]) -> Value {
-    let host = host.map(|host| json!({ "hostname": host })).unwrap_or(json!({}));
-    match tags {
-        [] => host,
-        tags => merged(host, json!({ "tags": tags })),
-    }
 }
 
 /// A ResticRepository of a file of variables, as scripts outside of Kubernetes read it.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::plan::{FROM, Patch, SOURCE, at, list, text};
+use super::plan::{FROM, IN_PART, Patch, SOURCE, at, list, text};
 use super::{cron, k8up, original, volsync};
 use crate::arguments::Tool;
 
@@ -42,7 +42,7 @@ pub fn steps(tool: Tool, seen: &Seen) -> Steps {
     for object in seen.repositories.iter().chain(&seen.backups) {
         steps.blocked.extend(not_ready(object));
     }
-    for theirs in wanted(tool, seen) {
+    for theirs in replaced(tool, seen, &mut steps.notes) {
         steps.patches.extend(stop(tool, theirs));
     }
     if tool == Tool::Velero {
@@ -65,38 +65,78 @@ pub fn steps(tool: Tool, seen: &Seen) -> Steps {
     steps
 }
 
-/// Resource, namespace and name of what an object of ours takes the place of.
+/// Resource, namespace and name of something of the other tool.
+pub type Named<'a> = (&'a str, &'a str, &'a str);
+
+/// What an object of ours takes the place of.
 #[must_use]
-pub fn source(object: &Value) -> Option<(&str, &str, &str)> {
-    let annotations = object.pointer("/metadata/annotations")?;
-    let source = annotations.get(SOURCE)?.as_str()?;
-    let mut parts = source.split('/');
-    let found = (parts.next()?, parts.next()?, parts.next()?);
-    parts.next().is_none().then_some(found)
+pub fn sources(object: &Value) -> Vec<Named<'_>> {
+    named(object, SOURCE)
 }
 
-/// The other tool's objects in whose place ours are.
-fn wanted(tool: Tool, seen: &Seen) -> Vec<&Value> {
+/// What an object of ours takes the place of in part only.
+#[must_use]
+pub fn in_part(object: &Value) -> Vec<Named<'_>> {
+    named(object, IN_PART)
+}
+
+fn named<'a>(object: &'a Value, annotation: &str) -> Vec<Named<'a>> {
+    let annotations = object.pointer("/metadata/annotations");
+    let listed = annotations
+        .and_then(|all| all.get(annotation))
+        .and_then(Value::as_str);
+    let one = |source: &'a str| {
+        let mut parts = source.split('/');
+        let found = (parts.next()?, parts.next()?, parts.next()?);
+        parts.next().is_none().then_some(found)
+    };
+    listed.unwrap_or_default().split(',').filter_map(one).collect()
+}
+
+/// The other tool's objects that can be stopped: all of them is carried over, and a backup of ours takes the place of
+/// theirs. The others are named, and go on.
+fn replaced<'a>(tool: Tool, seen: &'a Seen, notes: &mut Vec<String>) -> Vec<&'a Value> {
     let resource = match tool {
         Tool::K8up => k8up::RESOURCE,
         Tool::Volsync => volsync::RESOURCE,
         Tool::Cron => cron::RESOURCE,
         Tool::Original | Tool::Velero => return Vec::new(),
     };
-    let ours = seen
-        .repositories
-        .iter()
-        .chain(&seen.backups)
-        .chain(&seen.policies);
-    let named: BTreeSet<(&str, &str)> = ours
-        .filter_map(source)
-        .filter(|(of, ..)| *of == resource)
-        .map(|(_, namespace, name)| (namespace, name))
-        .collect();
-    seen.theirs
-        .iter()
-        .filter(|theirs| named.contains(&at(theirs)))
-        .collect()
+    let ours = || {
+        seen.repositories
+            .iter()
+            .chain(&seen.backups)
+            .chain(&seen.policies)
+    };
+    let whole: BTreeSet<Named<'_>> = ours().flat_map(sources).collect();
+    let parts: BTreeSet<Named<'_>> = ours().flat_map(in_part).collect();
+    let stored: BTreeSet<Named<'_>> = seen.backups.iter().flat_map(sources).collect();
+    let mut found = Vec::new();
+    for theirs in &seen.theirs {
+        let (namespace, name) = at(theirs);
+        let key = (resource, namespace, name);
+        if parts.contains(&key) {
+            notes.push(format!(
+                "{resource} {namespace}/{name} is carried over in part only, and goes on: stop it when nothing of it is needed"
+            ));
+        } else if whole.contains(&key) && !stored.contains(&key) && stores(tool, theirs) {
+            notes.push(format!(
+                "{resource} {namespace}/{name} goes on: no ResticBackup takes the place of what it backs up"
+            ));
+        } else if whole.contains(&key) {
+            found.push(theirs);
+        }
+    }
+    found
+}
+
+/// Whether an object of the other tool makes backups.
+fn stores(tool: Tool, theirs: &Value) -> bool {
+    match tool {
+        Tool::K8up => theirs.pointer("/spec/backup").is_some_and(Value::is_object),
+        Tool::Cron => cron::stores(theirs),
+        _ => true,
+    }
 }
 
 fn is_suspended(object: &Value) -> bool {
@@ -267,7 +307,7 @@ mod tests {
             order,
             ["schedules.k8up.io", "resticbackups.backup.resticbackup.io"]
         );
-        let note = &found.notes[0];
+        let note = found.notes.last().cloned().unwrap_or_default();
         assert!(note.contains("fleet retention preview CLUSTER/shop/p"), "{note}");
         assert!(
             note.contains("kubectl patch globalretentionpolicy -n shop p"),
@@ -321,6 +361,37 @@ mod tests {
     }
 
     #[test]
+    fn what_was_carried_over_in_part_or_has_no_backup_of_ours_goes_on() {
+        let theirs = json!({ "metadata": { "name": "n", "namespace": "shop" }, "spec": { "jobTemplate": { "spec": { "template": {
+            "spec": { "containers": [{ "image": "restic", "args": ["backup", "/data"] }] } } } } } });
+        let source = "cronjobs.batch/shop/n";
+        let whole = seen(source, theirs.clone(), "True");
+        assert!(
+            steps(Tool::Cron, &whole)
+                .patches
+                .iter()
+                .any(|patch| patch.resource == cron::RESOURCE)
+        );
+        let mut none = seen(source, theirs.clone(), "True");
+        none.backups[0]["metadata"]["annotations"] = json!({});
+        let mut part = seen(source, theirs, "True");
+        part.backups[0]["metadata"]["annotations"] = json!({ IN_PART: source });
+        for (seen, said) in [
+            (none, "no ResticBackup takes the place"),
+            (part, "in part only, and goes on"),
+        ] {
+            let found = steps(Tool::Cron, &seen);
+            assert!(
+                found.patches.iter().all(|patch| patch.resource != cron::RESOURCE),
+                "{:?}",
+                found.patches
+            );
+            let named = |note: &String| note.contains("cronjobs.batch shop/n") && note.contains(said);
+            assert!(found.notes.iter().any(named), "{:?}", found.notes);
+        }
+    }
+
+    #[test]
     fn retention_is_never_started() {
         for tool in [
             Tool::Original,
@@ -361,6 +432,6 @@ mod tests {
         assert!(!is_of(Tool::Cron, &ours("ResticBackup", "b", "", "True")));
         let suspended = json!({ "metadata": { "annotations": { FROM: "original" } } });
         assert!(is_of(Tool::Original, &suspended) && !is_of(Tool::Original, &json!({})));
-        assert_eq!(source(&ours("x", "y", "a/b", "True")), None);
+        assert!(sources(&ours("x", "y", "a/b", "True")).is_empty());
     }
 }

@@ -65,14 +65,29 @@ pub fn plan(found: &Found, running: bool) -> Plan {
             plan.note(&about, "another Schedule of the namespace writes to the same repository: its claims are backed up twice");
         }
     }
+    pre_backup_pods(&mut plan, found);
+    plan.settled()
+}
+
+/// PreBackupPods run with each backup of their namespace, and are not carried over: its Schedules have to go on.
+fn pre_backup_pods(plan: &mut Plan, found: &Found) {
     for pod in &found.pre_backup_pods {
         let (namespace, name) = at(pod);
-        plan.note(
-            &format!("PreBackupPod {namespace}/{name}"),
-            "write a ResticBackup with source.stdin.pod or source.customSource in its place (docs/recipes.md)",
-        );
+        let about = format!("PreBackupPod {namespace}/{name}");
+        let text = "write a ResticBackup with source.stdin.pod or source.customSource in its place (docs/recipes.md)";
+        plan.note(&about, text);
+        for schedule in found
+            .schedules
+            .iter()
+            .filter(|schedule| at(schedule).0 == namespace)
+        {
+            plan.leave(&source_of(schedule), &about, text);
+        }
     }
-    plan
+}
+
+fn source_of(schedule: &Value) -> String {
+    format!("{RESOURCE}/{}/{}", at(schedule).0, at(schedule).1)
 }
 
 fn one(plan: &mut Plan, found: &Found, schedule: &Value, about: &str, backend: Backend) {
@@ -84,7 +99,7 @@ fn one(plan: &mut Plan, found: &Found, schedule: &Value, about: &str, backend: B
     let place = |name: &str| Place {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-        source: format!("{RESOURCE}/{namespace}/{name}", name = at(schedule).1),
+        source: source_of(schedule),
     };
     let check = text(schedule, "/spec/check/schedule");
     let check = (!check.is_empty()).then(|| {
@@ -99,7 +114,11 @@ fn one(plan: &mut Plan, found: &Found, schedule: &Value, about: &str, backend: B
     retention(plan, schedule, about, &repository, &hosts, &place(&repository));
     for part in ["archive", "restore"] {
         if schedule.pointer(&format!("/spec/{part}")).is_some() {
-            plan.note(about, format!("its {part} is not carried over"));
+            plan.leave(
+                &source_of(schedule),
+                about,
+                format!("its {part} is not carried over"),
+            );
         }
     }
 }
@@ -259,7 +278,8 @@ fn dump(
         _ => vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()],
     };
     if labels.is_empty() {
-        plan.note(
+        plan.leave(
+            &place("").source,
             &about,
             format!("its {COMMAND} is not carried over: the pod has no label by which to find it"),
         );

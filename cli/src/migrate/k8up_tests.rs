@@ -182,3 +182,41 @@ fn what_is_in_the_operators_environment_is_not_guessed() {
         "{notes}"
     );
 }
+
+#[test]
+fn a_schedule_of_which_something_is_left_out_is_not_stopped() {
+    let pod = json!({ "metadata": { "name": "dump", "namespace": "shop" } });
+    let bare =
+        json!({ "metadata": { "name": "db", "namespace": "shop", "annotations": { COMMAND: "dump" } } });
+    for (more, pods, commands, whole) in [
+        (json!({}), vec![], vec![], true),
+        (
+            json!({ "archive": { "schedule": "@weekly" } }),
+            vec![],
+            vec![],
+            false,
+        ),
+        (json!({}), vec![pod], vec![], false),
+        (json!({}), vec![], vec![bare], false),
+    ] {
+        let found = Found {
+            schedules: vec![schedule(more)],
+            claims: vec![claim("data", None)],
+            pods: commands,
+            pre_backup_pods: pods,
+            ..Found::default()
+        };
+        let plan = plan(&found, false);
+        assert!(of_kind(&plan, "ResticBackup").len() == 1, "{:#?}", plan.objects);
+        let wanted = if whole {
+            crate::migrate::plan::SOURCE
+        } else {
+            crate::migrate::plan::IN_PART
+        };
+        for object in &plan.objects {
+            let annotations = object["metadata"]["annotations"].as_object().unwrap();
+            let names: Vec<&String> = annotations.keys().collect();
+            assert_eq!(names, [wanted], "{object:#}");
+        }
+    }
+}

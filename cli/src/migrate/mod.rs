@@ -4,6 +4,7 @@
 pub mod cluster;
 mod cron;
 mod cron_env;
+mod cron_keep;
 mod cron_pod;
 mod finish;
 #[cfg(test)]
@@ -196,7 +197,7 @@ async fn seen(cluster: &Cluster, tool: Tool, namespace: Option<&str>) -> Result<
         let mine = objects.into_iter().filter(|object| finish::is_of(tool, object));
         let chosen = |object: &Value| match namespace {
             Some(namespace) if tool == Tool::Velero => {
-                finish::source(object).is_some_and(|(_, of, _)| of == namespace)
+                finish::sources(object).iter().any(|(_, of, _)| *of == namespace)
             }
             _ => true,
         };
@@ -219,7 +220,7 @@ async fn seen(cluster: &Cluster, tool: Tool, namespace: Option<&str>) -> Result<
         .chain(&seen.backups)
         .chain(&seen.policies);
     let named: BTreeSet<(String, String, String)> = ours
-        .filter_map(finish::source)
+        .flat_map(|object| [finish::sources(object), finish::in_part(object)].concat())
         .map(|(resource, namespace, name)| (resource.to_owned(), namespace.to_owned(), name.to_owned()))
         .collect();
     for (resource, namespace, name) in named {

@@ -1,6 +1,8 @@
 //! What a migration comes to, whatever the tool: resources of ours, Secrets, changes of what is there, and what a person
 //! has to know. Pure.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::secret::NewSecret;
@@ -8,8 +10,10 @@ use crate::arguments::Tool;
 
 /// Label of what a migration has made: the tool.
 pub const FROM: &str = "fleet.resticbackup.io/migrated-from";
-/// Annotation: whose place it takes, as `RESOURCE/NAMESPACE/NAME`.
+/// Annotation: whose place it takes, each as `RESOURCE/NAMESPACE/NAME`, with commas between them.
 pub const SOURCE: &str = "fleet.resticbackup.io/migrated-source";
+/// Annotation, written alike: whose place it takes in part only. `finish` does not stop these.
+pub const IN_PART: &str = "fleet.resticbackup.io/migrated-in-part";
 const API: &str = "backup.resticbackup.io/v1alpha1";
 /// Name of the CronJob of a backup: `resticbackup-` and this, at most 52 characters.
 const LONGEST: usize = 39;
@@ -42,6 +46,8 @@ pub struct Plan {
     pub secrets: Vec<NewSecret>,
     pub patches: Vec<Patch>,
     pub notes: Vec<Note>,
+    /// Sources of which something was not carried over.
+    in_part: BTreeSet<String>,
 }
 
 /// Where a resource of ours goes, and whose place it takes.
@@ -63,7 +69,33 @@ impl Plan {
             secrets: Vec::new(),
             patches: Vec::new(),
             notes: Vec::new(),
+            in_part: BTreeSet::new(),
         }
+    }
+
+    /// Adds a note that something of a source is not carried over, so that `finish` must not stop it.
+    pub fn leave(&mut self, source: &str, about: &str, text: impl Into<String>) {
+        self.in_part.insert(source.to_owned());
+        self.note(about, text);
+    }
+
+    /// Marks what takes the place of a source in part only. The last step of making a plan.
+    #[must_use]
+    pub fn settled(mut self) -> Plan {
+        for object in &mut self.objects {
+            let annotations = &mut object["metadata"]["annotations"];
+            let sources = text(annotations, &format!("/{}", SOURCE.replace('/', "~1"))).to_owned();
+            let sources = sources.split(',').filter(|source| !source.is_empty());
+            let (in_part, whole): (Vec<&str>, Vec<&str>) =
+                sources.partition(|source| self.in_part.contains(*source));
+            *annotations = json!({});
+            for (annotation, sources) in [(SOURCE, whole), (IN_PART, in_part)] {
+                if !sources.is_empty() {
+                    annotations[annotation] = json!(sources.join(","));
+                }
+            }
+        }
+        self
     }
 
     /// Adds a note.

@@ -177,6 +177,13 @@ pub fn without_user(url: &str, entries: &mut BTreeMap<String, Source>) -> String
     format!("{head}://{host}")
 }
 
+/// Where a repository lies, however its URL is written.
+#[must_use]
+pub fn location(url: &str) -> String {
+    let url = without_user(url.trim(), &mut BTreeMap::new());
+    url.trim_end_matches('/').to_owned()
+}
+
 /// Without `%41` and the like.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
