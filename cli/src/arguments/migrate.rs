@@ -57,6 +57,9 @@ pub struct Finish {
     /// Does it; without this, only says what would be done.
     #[arg(long)]
     pub yes: bool,
+    /// Also where a backup of ours has not succeeded yet.
+    #[arg(long)]
+    pub untried: bool,
 }
 
 /// A tool that backups are moved from.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::migrate::plan::{at, text};
 use crate::migrate::secret::{Secrets, variables};
+use crate::objects::{at, text};
 
 pub const API: &str = "fleet.resticbackup.io/v1";
 /// Version of restic that the operator runs.

@@ -17,7 +17,7 @@ use self::verify::Opened;
 use crate::arguments::{Kit, KitCommand, KitMake, KubeArguments};
 use crate::failure::{Failure, code};
 use crate::migrate::cluster::Cluster;
-use crate::migrate::plan::{at, text};
+use crate::objects::{at, text};
 use crate::output::{line, note, print};
 use crate::run::yaml;
 

@@ -8,12 +8,13 @@ use serde_json::{Map, Value, json};
 use super::cron_env::{Environment, environment};
 use super::cron_keep::{Series, retention};
 use super::cron_pod::{Stored, stored};
-use super::plan::{Place, Plan, at, list, text};
+use super::plan::{Place, Plan};
 use super::restic_args::{Call, call};
 use super::secret::{self, Secrets};
 use super::when::when;
 use super::words::commands;
 use crate::arguments::Tool;
+use crate::objects::{at, list, text};
 
 /// What is read.
 pub const RESOURCE: &str = "cronjobs.batch";

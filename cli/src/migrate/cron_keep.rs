@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::cron::{Run, describe, source, sources};
 use super::keep;
-use super::plan::{Place, Plan, merged, text};
+use super::plan::{Place, Plan, merged};
 use super::when::{DAILY, when};
+use crate::objects::text;
 
 /// restic's own groups of a forget.
 const GROUPS: [&str; 2] = ["host", "paths"];

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::plan::{list, text};
 use super::restic_args::Call;
+use crate::objects::{list, text};
 
 /// What is stored of a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

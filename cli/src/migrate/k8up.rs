@@ -8,12 +8,13 @@ use serde_json::{Map, Value, json};
 
 use super::k8up_backend::{Backend, backend};
 use super::keep;
-use super::plan::{Place, Plan, at, list, merged, text};
+use super::plan::{Place, Plan, merged};
 use super::secret;
 use super::select::matches;
 use super::when::{DAILY, when};
 use super::words::commands;
 use crate::arguments::Tool;
+use crate::objects::{at, list, text};
 
 /// What is read.
 pub const RESOURCE: &str = "schedules.k8up.io";

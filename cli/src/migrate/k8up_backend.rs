@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::plan::{list, text};
 use super::secret::Source;
+use crate::objects::{list, text};
 
 /// A repository.
 #[derive(Debug, Default)]

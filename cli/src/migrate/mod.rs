@@ -108,7 +108,7 @@ async fn of_velero(cluster: &Cluster, namespace: Option<&str>) -> Result<velero:
     let all = |resource: &'static str| cluster.list_in(resource, None);
     let mut repositories = all(velero::RESOURCE).await?.ok_or_else(missing)?;
     if let Some(namespace) = namespace {
-        repositories.retain(|one| plan::text(one, "/spec/volumeNamespace") == namespace);
+        repositories.retain(|one| crate::objects::text(one, "/spec/volumeNamespace") == namespace);
     }
     Ok(velero::Found {
         repositories,
@@ -240,12 +240,9 @@ async fn end(kube: &KubeArguments, finish: &Finish) -> Result<u8, Failure> {
             "nothing here was migrated from {name}; fleet migrate {name} --apply does it"
         )));
     }
-    let steps = finish::steps(tool, &seen);
+    let steps = finish::steps(tool, &seen, finish.untried);
     if !steps.blocked.is_empty() {
-        return Err(Failure::Usage(format!(
-            "nothing was changed, and {name} goes on:\n  {}",
-            steps.blocked.join("\n  ")
-        )));
+        return Err(Failure::Usage(steps.refusal(name)));
     }
     for patch in &steps.patches {
         if finish.yes {

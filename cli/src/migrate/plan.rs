@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::secret::NewSecret;
 use crate::arguments::Tool;
+use crate::check::kube::{GROUP, VERSION};
+use crate::objects::text;
 
 /// Label of what a migration has made: the tool.
 pub const FROM: &str = "fleet.resticbackup.io/migrated-from";
@@ -14,7 +16,6 @@ pub const FROM: &str = "fleet.resticbackup.io/migrated-from";
 pub const SOURCE: &str = "fleet.resticbackup.io/migrated-source";
 /// Annotation, written alike: whose place it takes in part only. `finish` does not stop these.
 pub const IN_PART: &str = "fleet.resticbackup.io/migrated-in-part";
-const API: &str = "backup.resticbackup.io/v1alpha1";
 /// Name of the CronJob of a backup: `resticbackup-` and this, at most 52 characters.
 const LONGEST: usize = 39;
 
@@ -135,7 +136,7 @@ impl Plan {
             annotations[SOURCE] = json!(place.source);
         }
         self.objects.push(json!({
-            "apiVersion": API,
+            "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": kind,
             "metadata": {
                 "name": place.name,
@@ -220,31 +221,6 @@ pub fn dns_name(text: &str) -> String {
 
 fn cut(name: &str, longest: usize) -> &str {
     name.get(..longest).unwrap_or(name).trim_end_matches('-')
-}
-
-/// A text at a place of an object; empty where there is none.
-#[must_use]
-pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
-/// A list at a place of an object; empty where there is none.
-#[must_use]
-pub fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    let list = object.pointer(pointer).and_then(Value::as_array);
-    list.map(Vec::as_slice).unwrap_or_default()
-}
-
-/// Namespace and name of an object.
-#[must_use]
-pub fn at(object: &Value) -> (&str, &str) {
-    (
-        text(object, "/metadata/namespace"),
-        text(object, "/metadata/name"),
-    )
 }
 
 #[cfg(test)]

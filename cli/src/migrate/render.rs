@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::plan::{Plan, at, text};
+use super::plan::Plan;
 use crate::arguments::Tool;
+use crate::objects::{at, text};
 use crate::run::yaml;
 
 /// The manifests. Of a Secret only where its values come from: `--apply` makes it.

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::keep;
-use super::plan::{Place, Plan, at, list, text};
+use super::plan::{Place, Plan};
 use super::secret::{self, Source};
 use super::velero_storage::credentials;
 use super::when::{DAILY, when};
 use crate::arguments::Tool;
+use crate::objects::{at, list, text};
 
 /// What is read.
 pub const RESOURCE: &str = "backuprepositories.velero.io";

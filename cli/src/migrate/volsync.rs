@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::keep;
-use super::plan::{Place, Plan, at, text};
+use super::plan::{Place, Plan};
 use super::secret::{self, Secrets, Source};
 use super::when::{DAILY, when};
 use crate::arguments::Tool;
+use crate::objects::{at, text};
 
 /// What is read.
 pub const RESOURCE: &str = "replicationsources.volsync.backube";
