@@ -117,6 +117,20 @@ fn a_job_of_the_image_alone_and_a_forget_elsewhere_are_one_repository() {
         "cronjobs.batch/shop/clean"
     );
     assert_eq!(policy["spec"]["prune"], false);
+    let mut space = cron_job("space", json!({}));
+    let image = json!({ "args": ["prune"], "envFrom": [], "volumeMounts": mounts, "env": env });
+    let container = &mut space["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0];
+    container
+        .as_object_mut()
+        .unwrap()
+        .extend(image.as_object().unwrap().clone());
+    let [store, clean] = jobs;
+    let plan = super::plan(&[store, clean, space], &secrets, false);
+    assert_eq!(
+        of_kind(&plan, "ResticRepository")[0]["metadata"]["annotations"][super::super::plan::SOURCE],
+        "cronjobs.batch/shop/clean,cronjobs.batch/shop/space,cronjobs.batch/shop/store",
+        "finish stops all that remove"
+    );
 }
 
 #[test]
