@@ -220,3 +220,49 @@ fn a_schedule_of_which_something_is_left_out_is_not_stopped() {
         }
     }
 }
+
+#[test]
+fn tags_that_narrow_a_prune_narrow_the_rules() {
+    let policies = |retention: Value| {
+        let found = Found {
+            schedules: vec![schedule(
+                json!({ "prune": { "schedule": "@weekly", "retention": retention } }),
+            )],
+            claims: vec![claim("data", None), claim("media", None)],
+            ..Found::default()
+        };
+        let plan = plan(&found, false);
+        valid(&plan);
+        let policies = of_kind(&plan, "GlobalRetentionPolicy");
+        let rules = policies
+            .iter()
+            .flat_map(|policy| list(policy, "/spec/policies").to_vec());
+        (rules.collect::<Vec<Value>>(), notes(&plan))
+    };
+    let (rules, said) = policies(json!({ "keepDaily": 3, "tags": ["a", "b,c"] }));
+    let selectors: Vec<String> = rules.iter().map(|rule| rule["selector"].to_string()).collect();
+    assert_eq!(rules.len(), 6, "two for theirs, two for each of ours: {rules:#?}");
+    assert!(
+        selectors.iter().all(|selector| selector.contains("\"tags\"")),
+        "what has none of the tags is kept: {selectors:?}"
+    );
+    assert_eq!(
+        (&rules[0]["selector"], &rules[1]["selector"]),
+        (
+            &json!({ "hostname": "shop", "tags": ["a"] }),
+            &json!({ "hostname": "shop", "tags": ["b", "c"] })
+        )
+    );
+    assert!(said.contains("a rule for each of these tags"), "{said}");
+
+    let (rules, said) = policies(json!({ "keepDaily": 3, "hostnames": ["other"] }));
+    assert!(rules.is_empty(), "{rules:#?}");
+    assert!(said.contains("retention.hostnames does not name shop"), "{said}");
+    let (rules, _) = policies(json!({ "keepDaily": 3, "hostnames": ["other", "shop"] }));
+    assert_eq!(rules[0]["selector"], json!({ "hostname": "shop" }));
+    let (rules, said) = policies(json!({ "keepDaily": 3, "tags": ["a", ""] }));
+    assert!(
+        rules.is_empty() && said.contains("an entry without a tag"),
+        "{said}"
+    );
+}

@@ -11,6 +11,7 @@ mod finish;
 mod fixtures;
 mod k8up;
 mod k8up_backend;
+mod k8up_keep;
 mod keep;
 mod original;
 pub mod plan;
