@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use serde_json::Value;
 
-use super::plan::{FROM, Patch};
+use super::plan::Patch;
+use super::present::{keep_suspend, refusal};
 use super::secret::Secrets;
 use crate::arguments::KubeArguments;
 use crate::check::kube::GROUP;
@@ -120,28 +121,22 @@ impl Cluster {
         Ok(found)
     }
 
-    /// An object of ours as it is to be written: what was resumed since goes on.
+    /// An object of ours as it is to be written, and what of it stays as it is.
     ///
     /// # Errors
-    /// When a person has made one under the same name: it is left alone.
-    pub async fn prepared(&self, object: &Value) -> Result<Value, Failure> {
+    /// When another one is there under the same name: it is left alone.
+    pub async fn prepared(&self, object: &Value) -> Result<(Value, Option<String>), Failure> {
         let (namespace, name) = at(object);
-        let kind = text(object, "/kind");
         let mut object = object.clone();
-        if let Some(present) = self.get(&resource(&object), namespace, name).await? {
-            let of = present
-                .pointer("/metadata/labels")
-                .and_then(|labels| labels.get(FROM));
-            if of.is_none() {
-                return Err(Failure::Usage(format!(
-                    "nothing was written: {kind} {namespace}/{name} is there already, and no migration has made it; rename or delete it first"
-                )));
-            }
-            if let Some(suspend) = present.pointer("/spec/suspend") {
-                object["spec"]["suspend"] = suspend.clone();
-            }
-        }
-        Ok(object)
+        let present = self.get(&resource(&object), namespace, name).await?;
+        let kept = match &present {
+            Some(present) => match refusal(present, &object) {
+                Some(why) => return Err(Failure::Usage(format!("nothing was written: {why}"))),
+                None => keep_suspend(present, &mut object),
+            },
+            None => None,
+        };
+        Ok((object, kept))
     }
 
     /// Writes an object that was prepared.

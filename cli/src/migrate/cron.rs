@@ -231,12 +231,12 @@ fn repository(plan: &mut Plan, namespace: &str, url: &str, runs: &[Run<'_>], hos
     let url = &secret::without_user(url, &mut entries);
     partly(plan, runs);
     let named = at(first.cron_job).1;
-    let secret = secret::reference(plan, namespace, named, entries);
     let place = Place {
         namespace: namespace.to_owned(),
         name: named.to_owned(),
         source: sources(runs, &["backup", "forget", "prune"]),
     };
+    let secret = secret::reference(plan, &place, entries);
     let check = runs.iter().find(|run| run.call.command == "check").map(|run| {
         let found = when(text(run.cron_job, "/spec/schedule"));
         json!({ "integrityCheck": { "enabled": true, "schedule": found.schedule } })
@@ -400,12 +400,12 @@ pub fn of_file(content: &str, namespace: &str, name: &str) -> Result<Plan, Strin
         .map(|key| (key.clone(), secret::Source::literal(&values[key])));
     let mut entries: BTreeMap<_, _> = entries.collect();
     let url = &secret::without_user(url, &mut entries);
-    let reference = secret::reference(&mut plan, namespace, name, entries);
     let place = Place {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         source: String::new(),
     };
+    let reference = secret::reference(&mut plan, &place, entries);
     plan.repository(&place, url, &reference, json!({}));
     plan.note(
         &format!("ResticRepository {namespace}/{name}"),

@@ -88,12 +88,12 @@ fn one(plan: &mut Plan, found: &Found, schedule: &Value, about: &str, backend: B
     for note in &backend.notes {
         plan.note(about, note.clone());
     }
-    let secret = secret::reference(plan, namespace, name, backend.entries);
     let place = |name: &str| Place {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         source: source_of(schedule),
     };
+    let secret = secret::reference(plan, &place(name), backend.entries);
     let check = text(schedule, "/spec/check/schedule");
     let check = (!check.is_empty()).then(|| {
         let found = when(check);

@@ -75,7 +75,7 @@ fn selectors(plan: &mut Plan, theirs: &Value, namespace: &str, about: &str) -> O
     if !hosts.is_empty() && !hosts.contains(&namespace) {
         plan.note(
             about,
-            format!("retention.hostnames does not name {namespace}, so that k8up removes nothing of it: no policy is made"),
+            format!("retention.hostnames does not name {namespace}: no policy is made"),
         );
         return None;
     }

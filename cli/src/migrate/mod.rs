@@ -15,6 +15,7 @@ mod k8up_keep;
 mod keep;
 mod original;
 pub mod plan;
+mod present;
 mod render;
 mod restic_args;
 pub mod secret;
@@ -169,9 +170,10 @@ async fn carry_out(cluster: &Cluster, plan: &Plan, secrets: &Secrets, apply: boo
     for object in made.iter().chain(&plan.objects) {
         prepared.push(cluster.prepared(object).await?);
     }
-    for object in &prepared {
+    for (object, kept) in &prepared {
         cluster.apply(object).await?;
         note(&format!("wrote {}", render::name(object)));
+        kept.iter().for_each(|text| note(text));
     }
     for patch in &plan.patches {
         cluster.patch(patch).await?;

@@ -106,12 +106,12 @@ mod tests {
             ("RESTIC_PASSWORD".to_owned(), Source::literal("right horse")),
             ("AWS_ACCESS_KEY_ID".to_owned(), Source::whole("s3", "user")),
         ];
-        let secret = reference(&mut plan, "shop", "nas", entries.into());
         let place = Place {
             namespace: "shop".to_owned(),
             name: "nas".to_owned(),
             source: String::new(),
         };
+        let secret = reference(&mut plan, &place, entries.into());
         plan.repository(&place, "s3:x/y", &secret, json!({}));
         plan.note("CronJob shop/x", "a\u{1b}[2J");
         let text = manifests(&plan) + &next(&plan, false);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::plan::{FROM, Plan};
+use super::plan::{FROM, Place, Plan, SOURCE};
 
 /// Secrets that were read, by namespace and name, with their values as texts.
 pub type Secrets = BTreeMap<(String, String), BTreeMap<String, String>>;
@@ -107,6 +107,8 @@ pub struct NewSecret {
     pub namespace: String,
     pub name: String,
     pub tool: &'static str,
+    /// Whose credentials they are, as in the annotation of resources.
+    pub source: String,
     /// Namespace of the Secrets that it is made of.
     pub from: String,
     pub entries: BTreeMap<String, Source>,
@@ -122,18 +124,22 @@ impl NewSecret {
         for (name, source) in &self.entries {
             data.insert(name, source.value(&self.from, secrets)?);
         }
-        Ok(json!({
+        let mut manifest = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
             "metadata": { "name": self.name, "namespace": self.namespace, "labels": { FROM: self.tool } },
             "stringData": data,
-        }))
+        });
+        if !self.source.is_empty() {
+            manifest["metadata"]["annotations"] = json!({ SOURCE: self.source });
+        }
+        Ok(manifest)
     }
 }
 
-/// `credentialsSecretRef` of a repository: the other tool's own Secret where it has what we need under our names, else one
-/// that is added to the plan under `name`.
+/// `credentialsSecretRef` of the repository that is added at this place next: the other tool's own Secret where it has what
+/// we need under our names, else one that is added to the plan and named after the repository.
 #[must_use]
-pub fn reference(plan: &mut Plan, namespace: &str, name: &str, entries: BTreeMap<String, Source>) -> Value {
+pub fn reference(plan: &mut Plan, place: &Place, entries: BTreeMap<String, Source>) -> Value {
     let mut used = entries.values().map(|source| source.secret.as_str());
     let first = used.next().unwrap_or_default().to_owned();
     let as_it_is = used.all(|secret| secret == first)
@@ -148,12 +154,14 @@ pub fn reference(plan: &mut Plan, namespace: &str, name: &str, entries: BTreeMap
             None => json!({ "name": first }),
         };
     }
-    let name = format!("{name}-restic");
+    let repository = plan.free("ResticRepository", &place.namespace, &place.name);
+    let name = format!("{repository}-restic");
     plan.secrets.push(NewSecret {
-        namespace: namespace.to_owned(),
+        namespace: place.namespace.clone(),
         name: name.clone(),
         tool: plan.tool.as_str(),
-        from: namespace.to_owned(),
+        source: place.source.clone(),
+        from: place.namespace.clone(),
         entries,
     });
     json!({ "name": name })
@@ -259,6 +267,28 @@ mod tests {
         list.iter().map(entry).collect()
     }
 
+    fn place() -> Place {
+        Place {
+            namespace: "shop".to_owned(),
+            name: "data".to_owned(),
+            source: "cronjobs.batch/shop/data".to_owned(),
+        }
+    }
+
+    #[test]
+    fn two_repositories_of_one_name_have_a_secret_each() {
+        let mut plan = Plan::new(Tool::Cron, false);
+        let mut names = Vec::new();
+        for password in ["p", "q"] {
+            let literal = [("RESTIC_PASSWORD".to_owned(), Source::literal(password))].into();
+            let secret = reference(&mut plan, &place(), literal);
+            let repository = plan.repository(&place(), "s3:x/y", &secret, json!({}));
+            names.push((repository, secret["name"].as_str().unwrap_or_default().to_owned()));
+        }
+        let of = |name: &str| (name.to_owned(), format!("{name}-restic"));
+        assert_eq!(names, [of("data"), of("data-2")]);
+    }
+
     #[test]
     fn a_secret_that_has_our_names_is_used_as_it_is() {
         let mut plan = Plan::new(Tool::Volsync, false);
@@ -266,17 +296,17 @@ mod tests {
             ("RESTIC_PASSWORD", "r", "RESTIC_PASSWORD"),
             ("AWS_ACCESS_KEY_ID", "r", "AWS_ACCESS_KEY_ID"),
         ]);
-        assert_eq!(reference(&mut plan, "shop", "data", same), json!({ "name": "r" }));
+        assert_eq!(reference(&mut plan, &place(), same), json!({ "name": "r" }));
         let password = entries(&[("RESTIC_PASSWORD", "r", "password")]);
         let wanted = json!({ "name": "r", "key": "password" });
-        assert_eq!(reference(&mut plan, "shop", "data", password), wanted);
+        assert_eq!(reference(&mut plan, &place(), password), wanted);
         assert!(plan.secrets.is_empty());
         let two = entries(&[
             ("RESTIC_PASSWORD", "r", "RESTIC_PASSWORD"),
             ("AWS_ACCESS_KEY_ID", "s3", "AWS_ACCESS_KEY_ID"),
         ]);
         assert_eq!(
-            reference(&mut plan, "shop", "data", two),
+            reference(&mut plan, &place(), two),
             json!({ "name": "data-restic" })
         );
         assert_eq!(plan.secrets.len(), 1);
@@ -293,6 +323,7 @@ mod tests {
             namespace: "velero".to_owned(),
             name: "x".to_owned(),
             tool: "velero",
+            source: "namespaces/shop/shop".to_owned(),
             from: "velero".to_owned(),
             entries: BTreeMap::from([
                 (

@@ -105,12 +105,12 @@ fn one(plan: &mut Plan, found: &Found, repository: &Value, about: &str) {
         Source::whole(PASSWORD.0, PASSWORD.1),
     );
     let name = format!("restic-{workload}");
-    let secret = secret::reference(plan, &own, &name, entries);
     let place = Place {
         namespace: own.clone(),
         name,
         source: source_of(&workload),
     };
+    let secret = secret::reference(plan, &place, entries);
     // The keys of the bucket stay in Velero's namespace.
     let labels = json!({ "kubernetes.io/metadata.name": workload });
     let allowed =

@@ -132,13 +132,13 @@ fn group(plan: &mut Plan, sources: &[&Value], secrets: &Secrets, is_shared: bool
             "its customCA is in a ConfigMap: put it into the Secret as RESTIC_CACERT",
         );
     }
-    let reference = secret::reference(plan, namespace, secret, entries);
     let all: Vec<String> = sources.iter().map(|source| source_of(source)).collect();
     let place = Place {
         namespace: namespace.to_owned(),
         name: secret.to_owned(),
         source: all.join(","),
     };
+    let reference = secret::reference(plan, &place, entries);
     let repository = plan.repository(&place, url, &reference, json!({}));
     let rules = match sources {
         [source] if !is_shared => alone(plan, source, &repository),
