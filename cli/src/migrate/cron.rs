@@ -1,32 +1,19 @@
-//! CronJobs that run restic: the commands of their containers are read as far as that can be done without running them.
-//! Pure.
+//! CronJobs that run restic: what they do becomes resources of ours, as far as it can be read without running it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::cron_env::{Environment, environment};
 use super::cron_keep::{Series, retention};
 use super::cron_pod::{Stored, stored};
+use super::cron_run::{Run, concerns, describe, pod, read, source};
 use super::plan::{Place, Plan};
-use super::restic_args::{Call, call};
 use super::secret::{self, Secrets};
 use super::when::when;
-use super::words::commands;
 use crate::arguments::Tool;
-use crate::objects::{at, list, text};
+use crate::objects::{at, text};
 
-/// What is read.
-pub const RESOURCE: &str = "cronjobs.batch";
-
-/// A restic that a CronJob runs.
-pub(super) struct Run<'a> {
-    pub(super) cron_job: &'a Value,
-    container: &'a Value,
-    url: String,
-    environment: Environment,
-    pub(super) call: Call,
-}
+pub use super::cron_run::{RESOURCE, stores};
 
 /// Commands that change nothing which a backup or a policy would have to do.
 const HARMLESS: [&str; 11] = [
@@ -42,19 +29,8 @@ const HARMLESS: [&str; 11] = [
     "stats",
     "unlock",
 ];
-/// Commands of a shell that do nothing beside the calls of restic.
-const SILENT: [&str; 4] = ["set", "echo", "true", ":"];
-
 /// How many backups store under a host in a repository, whatever their namespace.
 type Hosts = BTreeMap<(String, String), usize>;
-
-/// Whether a CronJob may run restic.
-fn concerns(cron_job: &Value) -> bool {
-    cron_job.pointer("/spec/jobTemplate/spec/template/spec").is_some_and(|pod| pod.to_string().contains("restic"))
-        // Ours are made by the operator.
-        && cron_job.pointer("/metadata/ownerReferences/0").is_none()
-        && text(cron_job, "/metadata/labels/app.kubernetes.io~1managed-by") != "restic-backup-operator"
-}
 
 /// Secrets that CronJobs with restic refer to, as namespace and name.
 #[must_use]
@@ -66,23 +42,6 @@ pub fn secrets(cron_jobs: &[Value]) -> Vec<(String, String)> {
             names.into_iter().map(|name| (at(cron_job).0.to_owned(), name))
         })
         .collect()
-}
-
-fn pod(cron_job: &Value) -> &Value {
-    const NONE: &Value = &Value::Null;
-    cron_job
-        .pointer("/spec/jobTemplate/spec/template/spec")
-        .unwrap_or(NONE)
-}
-
-pub(super) fn describe(cron_job: &Value) -> String {
-    let (namespace, name) = at(cron_job);
-    format!("CronJob {namespace}/{name}")
-}
-
-pub(super) fn source(cron_job: &Value) -> String {
-    let (namespace, name) = at(cron_job);
-    format!("{RESOURCE}/{namespace}/{name}")
 }
 
 /// What becomes of them.
@@ -110,103 +69,6 @@ pub fn plan(cron_jobs: &[Value], secrets: &Secrets, running: bool) -> Plan {
         repository(&mut plan, &namespace, &url, &runs, &hosts);
     }
     plan.settled()
-}
-
-/// Runs of restic in a CronJob.
-fn read<'a>(plan: &mut Plan, cron_job: &'a Value, secrets: &Secrets) -> Vec<Run<'a>> {
-    let (about, namespace, source) = (describe(cron_job), at(cron_job).0, source(cron_job));
-    let mut runs = Vec::new();
-    let pod = pod(cron_job);
-    let containers = list(pod, "/initContainers")
-        .iter()
-        .chain(list(pod, "/containers"));
-    for container in containers {
-        let name = text(container, "/name");
-        if !container.to_string().contains("restic") {
-            plan.leave(
-                &source,
-                &about,
-                format!("container {name:?} does not run restic, and is not carried over"),
-            );
-            continue;
-        }
-        let environment = environment(pod, container, namespace, secrets);
-        let calls = match calls(container, &environment) {
-            Ok(calls) => calls,
-            Err(why) => {
-                plan.leave(
-                    &source,
-                    &about,
-                    format!(
-                        "the command of container {name:?} cannot be read ({why}): nothing is made of it"
-                    ),
-                );
-                continue;
-            }
-        };
-        for mut call in calls {
-            // restic's own default, of a backup and of what a forget selects.
-            call.host = call
-                .host
-                .or_else(|| environment.values.get("RESTIC_HOST").cloned());
-            let url = call.repository.clone().or_else(|| environment.repository());
-            let Some(url) = url.filter(|url| url.contains(':') && !url.starts_with('/')) else {
-                plan.leave(
-                    &source,
-                    &about,
-                    "its repository is not known before it runs, or is a folder: nothing is made of it",
-                );
-                continue;
-            };
-            let environment = environment.clone();
-            runs.push(Run {
-                cron_job,
-                container,
-                url,
-                environment,
-                call,
-            });
-        }
-    }
-    runs
-}
-
-/// Calls of restic in a container's command.
-fn calls(container: &Value, environment: &Environment) -> Result<Vec<Call>, String> {
-    let words = |pointer: &str| -> Vec<String> {
-        let list = list(container, pointer).iter();
-        list.filter_map(|word| word.as_str().map(|word| environment.expand(word)))
-            .collect()
-    };
-    let (command, arguments) = (words("/command"), words("/args"));
-    let all = [command.clone(), arguments.clone()].concat();
-    let shell =
-        |word: &String| ["sh", "bash", "ash", "dash"].contains(&word.rsplit('/').next().unwrap_or_default());
-    let lines = if all.first().is_some_and(shell) {
-        let mut rest = all.iter().skip(1);
-        let script = rest.position(|word| word.starts_with('-') && word.ends_with('c'));
-        let script = script.and_then(|_| rest.next()).ok_or("its shell reads a file")?;
-        commands(script, &environment.values)?
-    } else if command.is_empty() && text(container, "/image").contains("restic") {
-        // The image's own entrypoint is restic.
-        vec![[vec!["restic".to_owned()], arguments].concat()]
-    } else {
-        vec![all]
-    };
-    let mut calls = Vec::new();
-    for line in &lines {
-        match line.split_first() {
-            Some((program, rest)) if program.rsplit('/').next() == Some("restic") => calls.push(call(rest)),
-            Some((program, _)) if !SILENT.contains(&program.as_str()) => {
-                return Err(format!("it runs {program} beside restic"));
-            }
-            _ => {}
-        }
-    }
-    if calls.is_empty() {
-        return Err("it does not call restic".to_owned());
-    }
-    Ok(calls)
 }
 
 /// A repository, with what CronJobs of a namespace do with it.
@@ -294,19 +156,6 @@ pub(super) fn sources(runs: &[Run<'_>], commands: &[&str]) -> String {
     all.into_iter().collect::<Vec<_>>().join(",")
 }
 
-/// Whether a CronJob may make backups, as far as that can be read without its Secrets.
-#[must_use]
-pub fn stores(cron_job: &Value) -> bool {
-    let pod = pod(cron_job);
-    let mut containers = list(pod, "/initContainers")
-        .iter()
-        .chain(list(pod, "/containers"));
-    containers.any(|container| {
-        let environment = environment(pod, container, at(cron_job).0, &Secrets::new());
-        calls(container, &environment).map_or(true, |calls| calls.iter().any(|call| call.command == "backup"))
-    })
-}
-
 fn backup(plan: &mut Plan, run: &Run<'_>, stored: &Stored, repository: &str, alone: bool) -> Series {
     let about = describe(run.cron_job);
     let cron = when(text(run.cron_job, "/spec/schedule"));
@@ -372,47 +221,6 @@ fn user(pod: &Value, container: &Value) -> Map<String, Value> {
     let all = names.into_iter().chain(groups);
     all.filter_map(|(name, value)| Some((name.to_owned(), value?)))
         .collect()
-}
-
-/// A ResticRepository of a file of variables, as scripts outside of Kubernetes read it.
-///
-/// # Errors
-/// What is missing in it.
-pub fn of_file(content: &str, namespace: &str, name: &str) -> Result<Plan, String> {
-    let mut plan = Plan::new(Tool::Cron, false);
-    let values = super::cron_env::lines(content);
-    let url = values
-        .get("RESTIC_REPOSITORY")
-        .ok_or("it has no RESTIC_REPOSITORY")?;
-    if !url.contains(':') || url.starts_with('/') {
-        return Err(
-            "RESTIC_REPOSITORY is a folder: put a server in front of it, and write its URL".to_owned(),
-        );
-    }
-    if !values.contains_key("RESTIC_PASSWORD") {
-        return Err(
-            "it has no RESTIC_PASSWORD; write the password itself in place of a file or a command".to_owned(),
-        );
-    }
-    let known = secret::variables("", &values);
-    let entries = known
-        .keys()
-        .map(|key| (key.clone(), secret::Source::literal(&values[key])));
-    let mut entries: BTreeMap<_, _> = entries.collect();
-    let url = &secret::without_user(url, &mut entries);
-    let place = Place {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        source: String::new(),
-    };
-    let reference = secret::reference(&mut plan, &place, entries);
-    plan.repository(&place, url, &reference, json!({}));
-    plan.note(
-        &format!("ResticRepository {namespace}/{name}"),
-        "write a ResticBackup for what is to be backed up from now on, with restic.hostname: the host of before, and a \
-         GlobalRetentionPolicy whose rule selects that hostname",
-    );
-    Ok(plan)
 }
 
 #[cfg(test)]

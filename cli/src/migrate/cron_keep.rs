@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::cron::{Run, describe, source, sources};
+use super::cron::sources;
+use super::cron_run::{Run, describe, source};
 use super::keep;
 use super::plan::{Place, Plan, merged};
 use super::when::{DAILY, when};

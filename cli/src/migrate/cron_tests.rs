@@ -3,6 +3,7 @@
 use super::*;
 use crate::migrate::fixtures::{of_kind, secret, valid};
 use crate::migrate::secret::Source;
+use crate::objects::list;
 
 fn cron_job(name: &str, container: Value) -> Value {
     let mut one = json!({ "name": "restic", "image": "restic/restic:0.17.3",
@@ -202,30 +203,6 @@ fn a_password_in_the_address_is_neither_printed_nor_written_into_a_resource() {
     assert_eq!(
         entries["RESTIC_PASSWORD"],
         Source::whole("restic", "RESTIC_PASSWORD")
-    );
-    let file = "RESTIC_REPOSITORY=rest:https://u:hidden@host/\nRESTIC_PASSWORD=x";
-    let plan = of_file(file, "shop", "nas").unwrap();
-    assert!(!format!("{:?}", plan.objects).contains("hidden"));
-}
-
-#[test]
-fn a_file_of_variables_becomes_a_repository() {
-    let content =
-        "# nas\nexport RESTIC_REPOSITORY=sftp:backup@nas:/srv\nRESTIC_PASSWORD='long one'\nHOME=/root\n";
-    let plan = of_file(content, "shop", "nas").unwrap();
-    valid(&plan);
-    let repository = &of_kind(&plan, "ResticRepository")[0]["spec"];
-    assert_eq!(repository["repositoryURL"], "sftp:backup@nas:/srv");
-    assert_eq!(
-        plan.secrets[0].entries["RESTIC_PASSWORD"],
-        Source::literal("long one")
-    );
-    assert_eq!(plan.secrets[0].entries.len(), 1);
-    assert!(of_file("RESTIC_REPOSITORY=/srv/r\nRESTIC_PASSWORD=x", "a", "b").is_err());
-    assert!(
-        of_file("RESTIC_REPOSITORY=s3:x", "a", "b")
-            .unwrap_err()
-            .contains("RESTIC_PASSWORD")
     );
 }
 

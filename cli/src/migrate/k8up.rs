@@ -282,11 +282,8 @@ fn dump(
     let wanted = format!("{container}-dump");
     // Several replicas have one command.
     let exec = json!({ "podSelector": { "matchLabels": labels }, "container": container, "command": words });
-    let known = plan
-        .objects
-        .iter()
-        .any(|object| object.pointer("/spec/source/stdin/exec") == Some(&exec));
-    if known {
+    let mut known = plan.objects.iter();
+    if known.any(|object| object.pointer("/spec/source/stdin/exec") == Some(&exec)) {
         return;
     }
     let filename = format!("{container}{}", annotation(EXTENSION).unwrap_or_default());

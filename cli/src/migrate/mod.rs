@@ -4,8 +4,10 @@
 pub mod cluster;
 mod cron;
 mod cron_env;
+mod cron_file;
 mod cron_keep;
 mod cron_pod;
+mod cron_run;
 mod finish;
 #[cfg(test)]
 mod fixtures;
@@ -13,7 +15,7 @@ mod k8up;
 mod k8up_backend;
 mod k8up_keep;
 mod keep;
-mod original;
+pub mod original;
 pub mod plan;
 mod present;
 mod render;
@@ -145,7 +147,7 @@ async fn of_file(kube: &KubeArguments, cron: &Cron) -> Result<u8, Failure> {
         path: file.display().to_string(),
         error,
     })?;
-    let plan = cron::of_file(&content, namespace, name);
+    let plan = cron_file::of_file(&content, namespace, name);
     let plan = plan.map_err(|why| Failure::Usage(format!("{}: {why}", file.display())))?;
     carry_out(
         &Cluster::new(kube, Some(namespace)),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::secret::NewSecret;
 use crate::arguments::Tool;
-use crate::check::kube::{GROUP, VERSION};
+use crate::check::kube::API;
 use crate::objects::text;
 
 /// Label of what a migration has made: the tool.
@@ -136,7 +136,7 @@ impl Plan {
             annotations[SOURCE] = json!(place.source);
         }
         self.objects.push(json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "apiVersion": API,
             "kind": kind,
             "metadata": {
                 "name": place.name,
