@@ -174,15 +174,16 @@ pub fn without_user(url: &str, entries: &mut BTreeMap<String, Source>) -> String
     let Some((head, rest)) = url.split_once("://").filter(|_| url.starts_with("rest:")) else {
         return url.to_owned();
     };
-    // The last @: a password may hold one.
-    let Some((user, host)) = rest.rsplit_once('@') else {
+    // An @ behind the first slash belongs to the path. Before it the last one counts: a password may hold one.
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Some((user, host)) = authority.rsplit_once('@') else {
         return url.to_owned();
     };
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
     for (variable, value) in [("RESTIC_REST_USERNAME", user), ("RESTIC_REST_PASSWORD", password)] {
         entries.insert(variable.to_owned(), Source::literal(&decoded(value)));
     }
-    format!("{head}://{host}")
+    format!("{head}://{host}{path}")
 }
 
 /// Where a repository lies, however its URL is written.
@@ -230,7 +231,8 @@ pub fn variables(secret: &str, keys: &BTreeMap<String, String>) -> BTreeMap<Stri
     let ours = keys
         .keys()
         .filter(|key| PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
-        .filter(|key| !NOT.contains(&key.as_str()));
+        // A command is run by restic.
+        .filter(|key| !NOT.contains(&key.as_str()) && !key.ends_with("_COMMAND"));
     ours.map(|key| (key.clone(), Source::whole(secret, key)))
         .collect()
 }
@@ -359,6 +361,8 @@ mod tests {
             "s3:http://minio:9000/b",
             "sftp:user@host:/srv",
             "rest:http://host/",
+            "rest:http://host/a:b@c",
+            "sftp://backup@nas//srv",
         ] {
             assert_eq!(without_user(plain, &mut entries), plain);
         }
@@ -373,6 +377,8 @@ mod tests {
             "AWS_REGION",
             "PGPASSWORD",
             "RESTIC_HOST",
+            "RESTIC_PASSWORD_COMMAND",
+            "RESTIC_FROM_PASSWORD_COMMAND",
         ];
         let keys = keys.map(|key| (key.to_owned(), "x".to_owned())).into();
         let found = variables("r", &keys);
