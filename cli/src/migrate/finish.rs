@@ -26,6 +26,11 @@ pub struct Seen {
     pub policies: Vec<Value>,
     /// The other tool's objects that are named as their sources, with namespace and name.
     pub theirs: Vec<Value>,
+    /// Backups that a migration would make of theirs now, and that are not there: a claim was added since, or one of ours was
+    /// deleted.
+    pub missing: Vec<Value>,
+    /// Sources of which a migration would leave something out now.
+    pub left: BTreeSet<String>,
 }
 
 /// What is done, in this order.
@@ -123,7 +128,8 @@ fn named<'a>(object: &'a Value, annotation: &str) -> Vec<Named<'a>> {
 }
 
 /// What of a tool is stopped.
-fn resource(tool: Tool) -> Option<&'static str> {
+#[must_use]
+pub fn resource(tool: Tool) -> Option<&'static str> {
     match tool {
         Tool::K8up => Some(k8up::RESOURCE),
         Tool::Volsync => Some(volsync::RESOURCE),
@@ -151,9 +157,17 @@ fn replaced<'a>(tool: Tool, seen: &'a Seen, notes: &mut Vec<String>) -> Vec<&'a 
     for theirs in &seen.theirs {
         let (namespace, name) = at(theirs);
         let key = (resource, namespace, name);
-        if parts.contains(&key) {
+        let is_left = seen.left.contains(&format!("{resource}/{namespace}/{name}"));
+        if is_left || parts.contains(&key) {
             notes.push(format!(
                 "{resource} {namespace}/{name} is carried over in part only, and goes on: stop it when nothing of it is needed"
+            ));
+        } else if let Some(backup) = missing(seen, key) {
+            notes.push(format!(
+                "{resource} {namespace}/{name} goes on: ResticBackup {} is not there, which would take its place; fleet \
+                 migrate {} --apply makes it",
+                place(backup),
+                tool.as_str()
             ));
         } else if whole.contains(&key) && !stored.contains(&key) && stores(tool, theirs) {
             notes.push(format!(
@@ -164,6 +178,12 @@ fn replaced<'a>(tool: Tool, seen: &'a Seen, notes: &mut Vec<String>) -> Vec<&'a 
         }
     }
     found
+}
+
+/// A backup that would have to take the place of something of theirs as well, and is not there.
+fn missing<'a>(seen: &'a Seen, theirs: Named<'_>) -> Option<&'a Value> {
+    let mut missing = seen.missing.iter();
+    missing.find(|backup| sources(backup).contains(&theirs))
 }
 
 /// Whether an object of the other tool makes backups.

@@ -15,6 +15,7 @@ fn seen(source: &str, theirs: Value, ready: &str) -> Seen {
         backups: vec![ours("ResticBackup", "b", source, "True")],
         policies: vec![ours("GlobalRetentionPolicy", "p", source, "True")],
         theirs: vec![theirs],
+        ..Seen::default()
     }
 }
 
@@ -256,4 +257,36 @@ fn what_an_earlier_finish_took_out_of_a_schedule_stays_in_its_annotation() {
         kept,
         json!({ "backup": { "schedule": "x" }, "prune": { "schedule": "y" } })
     );
+}
+
+#[test]
+fn what_has_a_volume_that_ours_does_not_back_up_goes_on() {
+    let theirs = json!({ "metadata": { "name": "nightly", "namespace": "shop" },
+                         "spec": { "backend": {}, "backup": { "schedule": "x" } } });
+    let source = "schedules.k8up.io/shop/nightly";
+    let mut seen = seen(source, theirs, "True");
+    let stops = |seen: &Seen| {
+        let found = worked_out(Tool::K8up, seen);
+        let stops = found.patches.iter().any(|patch| patch.resource == k8up::RESOURCE);
+        (stops, found.notes.join("\n"))
+    };
+    assert!(stops(&seen).0);
+    seen.missing = vec![ours("ResticBackup", "added", source, "True")];
+    let (stopped, notes) = stops(&seen);
+    assert!(!stopped);
+    assert!(
+        notes.contains("goes on: ResticBackup shop/added is not there")
+            && notes.contains("fleet migrate k8up --apply makes it"),
+        "{notes}"
+    );
+    seen.missing = vec![ours(
+        "ResticBackup",
+        "added",
+        "schedules.k8up.io/shop/other",
+        "True",
+    )];
+    assert!(stops(&seen).0, "another Schedule's");
+    seen.left.insert(source.to_owned());
+    let (stopped, notes) = stops(&seen);
+    assert!(!stopped && notes.contains("in part only, and goes on"), "{notes}");
 }

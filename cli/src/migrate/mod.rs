@@ -37,6 +37,7 @@ use self::plan::Plan;
 use self::secret::Secrets;
 use crate::arguments::{Cron, Finish, KubeArguments, MigrateCommand, MoveIn, Tool};
 use crate::failure::{Failure, code};
+use crate::objects::at;
 use crate::output::{note, print};
 
 /// Carries a command out.
@@ -214,11 +215,11 @@ async fn seen(cluster: &Cluster, tool: Tool, namespace: Option<&str>) -> Result<
         repositories: if tool == Tool::Original { found } else { of(found) },
         backups: of(all(backups).await?),
         policies: of(all(policies).await?),
-        theirs: Vec::new(),
+        ..finish::Seen::default()
     };
-    if [Tool::Original, Tool::Velero].contains(&tool) {
+    let Some(theirs) = finish::resource(tool) else {
         return Ok(seen);
-    }
+    };
     let ours = seen
         .repositories
         .iter()
@@ -232,7 +233,33 @@ async fn seen(cluster: &Cluster, tool: Tool, namespace: Option<&str>) -> Result<
         seen.theirs
             .extend(cluster.get(&resource, &namespace, &name).await?);
     }
+    // Where the tool was removed nothing of it goes on.
+    if cluster.list(theirs).await?.is_some() {
+        compare(cluster, tool, namespace, &mut seen).await?;
+    }
     Ok(seen)
+}
+
+/// What a migration would make now: theirs may have changed since ours was made.
+async fn compare(
+    cluster: &Cluster,
+    tool: Tool,
+    namespace: Option<&str>,
+    seen: &mut finish::Seen,
+) -> Result<(), Failure> {
+    let from = MoveIn {
+        namespace: namespace.map(str::to_owned),
+        apply: false,
+        running: false,
+    };
+    let (plan, _) = read(cluster, tool, &from).await?;
+    let is_there = |wanted: &Value| seen.backups.iter().any(|backup| at(backup) == at(wanted));
+    let wanted = plan.objects.into_iter();
+    seen.missing = wanted
+        .filter(|object| object["kind"] == "ResticBackup" && !is_there(object))
+        .collect();
+    seen.left = plan.in_part;
+    Ok(())
 }
 
 /// Changes the tools over.

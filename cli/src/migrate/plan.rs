@@ -48,7 +48,7 @@ pub struct Plan {
     pub patches: Vec<Patch>,
     pub notes: Vec<Note>,
     /// Sources of which something was not carried over.
-    in_part: BTreeSet<String>,
+    pub in_part: BTreeSet<String>,
 }
 
 /// Where a resource of ours goes, and whose place it takes.
