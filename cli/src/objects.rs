@@ -11,6 +11,13 @@ pub fn items(list: &Value) -> &[Value] {
         .map_or(&[][..], Vec::as_slice)
 }
 
+/// A list at a JSON pointer; empty when there is none.
+#[must_use]
+pub fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    let list = object.pointer(pointer).and_then(Value::as_array);
+    list.map(Vec::as_slice).unwrap_or_default()
+}
+
 /// Text at a JSON pointer; empty when there is none.
 #[must_use]
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
@@ -52,6 +59,12 @@ pub fn name(object: &Value) -> &str {
 #[must_use]
 pub fn namespace(object: &Value) -> &str {
     text(object, "/metadata/namespace")
+}
+
+/// Namespace and name.
+#[must_use]
+pub fn at(object: &Value) -> (&str, &str) {
+    (namespace(object), name(object))
 }
 
 /// `namespace/name`.

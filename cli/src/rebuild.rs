@@ -8,6 +8,7 @@ use proto::v1::{Manifest, ManifestsHead, ManifestsRequest};
 use serde_json::{Value, json};
 
 use crate::arguments::Rebuild;
+use crate::check::kube::API;
 use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::output::{note, print};
@@ -74,33 +75,11 @@ fn made(rebuild: &Rebuild, manifests: &[Manifest]) -> Made {
     let mut secrets: BTreeSet<String> = BTreeSet::new();
     let mut objects = Vec::new();
     for manifest in manifests {
-        let about = format!("{} {}/{}", manifest.kind, manifest.namespace, manifest.name);
-        let Some(mut object) = object(manifest) else {
-            made.missing += 1;
-            made.notes.push(format!(
-                "{about} cannot be made: its spoke was of a version that did not send it, or it is larger than 32 KiB"
-            ));
+        let Some(object) = taken(rebuild, manifest, &mut made) else {
             continue;
         };
         for name in secrets_of(&object["spec"]) {
             secrets.insert(format!("{}/{name}", manifest.namespace));
-        }
-        if object.to_string().contains(TAKEN_OUT) {
-            made.notes.push(format!(
-                "{about}: write the values of the variables, and the users and passwords of the addresses, that are {TAKEN_OUT:?}"
-            ));
-        }
-        if object.pointer("/spec/allowedNamespaces/selector").is_some() {
-            made.notes.push(format!(
-                "{about} is open to namespaces with labels, which have to be set on them again"
-            ));
-        }
-        let spec = &mut object["spec"];
-        match manifest.kind.as_str() {
-            // What was there is to be found, and not made anew.
-            "ResticRepository" => spec["initialize"] = json!("Never"),
-            _ if rebuild.suspended || rebuild.restores => spec["suspend"] = json!(true),
-            _ => {}
         }
         objects.push(object);
     }
@@ -135,12 +114,42 @@ fn made(rebuild: &Rebuild, manifests: &[Manifest]) -> Made {
     made
 }
 
+/// A resource as it is to be made again; `None`, and noted, where it cannot be.
+fn taken(rebuild: &Rebuild, manifest: &Manifest, made: &mut Made) -> Option<Value> {
+    let about = format!("{} {}/{}", manifest.kind, manifest.namespace, manifest.name);
+    let Some(mut object) = object(manifest) else {
+        made.missing += 1;
+        made.notes.push(format!(
+            "{about} cannot be made: its spoke was of a version that did not send it, or it is larger than 32 KiB"
+        ));
+        return None;
+    };
+    if object.to_string().contains(TAKEN_OUT) {
+        made.notes.push(format!(
+            "{about}: write the values of the variables, and the users and passwords of the addresses, that are {TAKEN_OUT:?}"
+        ));
+    }
+    if object.pointer("/spec/allowedNamespaces/selector").is_some() {
+        made.notes.push(format!(
+            "{about} is open to namespaces with labels, which have to be set on them again"
+        ));
+    }
+    let spec = &mut object["spec"];
+    match manifest.kind.as_str() {
+        // What was there is to be found, and not made anew.
+        "ResticRepository" => spec["initialize"] = json!("Never"),
+        _ if rebuild.suspended || rebuild.restores => spec["suspend"] = json!(true),
+        _ => {}
+    }
+    Some(object)
+}
+
 fn object(manifest: &Manifest) -> Option<Value> {
     let object: Value = serde_json::from_str(&manifest.manifest).ok()?;
     let kind = object.get("kind").and_then(Value::as_str);
     // Only what it says that it is: a spoke wrote it.
     let is = kind == Some(manifest.kind.as_str())
-        && object["apiVersion"] == "backup.resticbackup.io/v1alpha1"
+        && object["apiVersion"] == API
         && object["metadata"]["name"] == manifest.name.as_str()
         && object["metadata"]["namespace"] == manifest.namespace.as_str()
         && object["spec"].is_object();
@@ -198,7 +207,7 @@ fn restores(cluster: &str, objects: &[Value], notes: &mut Vec<String>) -> Vec<Va
             spec["jobConfig"] = json!({ "securityContext": user });
         }
         let restore = json!({
-            "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore",
+            "apiVersion": API, "kind": "ResticRestore",
             "metadata": { "name": format!("rebuild-{claim}"), "namespace": namespace }, "spec": spec,
         });
         if claims
@@ -219,7 +228,9 @@ fn text(objects: &[Value]) -> String {
         .map(|object| yaml(object).trim_end().to_owned())
         .collect();
     let text = documents.join("\n---\n") + "\n";
-    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+    text.chars()
+        .filter(|c| ['\n', '\t'].contains(c) || !c.is_control())
+        .collect()
 }
 
 #[cfg(test)]
@@ -228,7 +239,7 @@ mod tests {
     use super::*;
 
     fn manifest(kind: &str, name: &str, spec: Value) -> Manifest {
-        let object = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": kind,
+        let object = json!({ "apiVersion": API, "kind": kind,
                              "metadata": { "name": name, "namespace": "shop" }, "spec": spec });
         Manifest {
             kind: kind.to_owned(),
@@ -339,6 +350,13 @@ mod tests {
             printed.chars().all(|c| c == '\n' || !c.is_control()),
             "{printed:?}"
         );
+        let script =
+            json!({ "hooks": { "preBackup": { "command": ["sh", "-c", "if true\n\tthen\techo a\nfi\n"] } } });
+        let indented = manifest("ResticBackup", "orders", script.clone());
+        let printed = text(&made(&asked(false, false), &[indented]).objects);
+        let last = printed.split("---\n").last().unwrap();
+        let read: Value = serde_saphyr::from_str(last).unwrap();
+        assert_eq!(read["spec"], script, "tabs stay: {printed}");
     }
 
     #[test]

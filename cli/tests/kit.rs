@@ -162,3 +162,42 @@ fn a_kit_of_another_repository_is_found_out() {
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("another repository lies there"), "{text}");
 }
+
+#[test]
+fn a_kit_that_names_a_command_runs_none() {
+    let cluster = Cluster::new();
+    let kit = cluster.kit("kit.yaml");
+    let (code, text) = cluster.fleet(&["kit", "--with-passwords", "--to", &kit], &[]);
+    assert_eq!(code, 0, "{text}");
+    let mark = cluster.kit("was-run");
+    let written = std::fs::read_to_string(&kit).unwrap();
+    let changed = written.replacen(
+        "  variables:\n",
+        &format!("  variables:\n    RESTIC_PASSWORD_COMMAND: touch {mark}\n"),
+        1,
+    );
+    assert_ne!(written, changed, "{written}");
+    std::fs::write(&kit, changed).unwrap();
+    let (code, text) = cluster.fleet(&["kit", "verify", &kit], &[]);
+    assert_eq!(code, 1, "{text}");
+    assert!(
+        text.contains("NOT opened") && text.contains("RESTIC_PASSWORD_COMMAND"),
+        "{text}"
+    );
+    assert!(!Path::new(&mark).exists());
+}
+
+#[test]
+fn a_repository_without_snapshots_proves_nothing() {
+    let cluster = Cluster::new();
+    let kit = cluster.kit("kit.yaml");
+    let (code, text) = cluster.fleet(&["kit", "--with-passwords", "--to", &kit], &[]);
+    assert_eq!(code, 0, "{text}");
+    let snapshots = cluster.repository().join("snapshots");
+    for snapshot in std::fs::read_dir(&snapshots).unwrap().flatten() {
+        std::fs::remove_file(snapshot.path()).unwrap();
+    }
+    let (code, text) = cluster.fleet(&["kit", "verify", &kit], &[]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("it holds NO snapshot"), "{text}");
+}

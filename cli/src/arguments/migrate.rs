@@ -16,7 +16,7 @@ pub enum MigrateCommand {
     Velero(MoveIn),
     /// CronJobs that run restic, or a file of variables as a script outside of Kubernetes reads it.
     Cron(Cron),
-    /// Stops the other tool's schedules and starts ours. Without --yes it only says what it would do.
+    /// Starts our backups and stops the other tool's. Retention stays suspended. Without --yes it only says what it would do.
     Finish(Finish),
 }
 
@@ -57,6 +57,9 @@ pub struct Finish {
     /// Does it; without this, only says what would be done.
     #[arg(long)]
     pub yes: bool,
+    /// Also where a backup of ours has not succeeded yet.
+    #[arg(long)]
+    pub untried: bool,
 }
 
 /// A tool that backups are moved from.

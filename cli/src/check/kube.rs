@@ -11,6 +11,8 @@ use crate::kubectl::{Kubectl, parse};
 pub const GROUP: &str = "backup.resticbackup.io";
 /// Their version.
 pub const VERSION: &str = "v1alpha1";
+/// Both, as objects have them.
+pub const API: &str = "backup.resticbackup.io/v1alpha1";
 /// Name of the operator's Deployment, ServiceAccount and Lease.
 pub const OPERATOR: &str = "fleet-spoke";
 /// Name of the hub's Deployment.

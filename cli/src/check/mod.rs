@@ -6,7 +6,7 @@ mod finding;
 mod fixtures;
 mod hub;
 mod install;
-mod kube;
+pub mod kube;
 mod resources;
 mod rights;
 mod workloads;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::migrate::plan::{at, text};
-use crate::migrate::secret::{Secrets, variables};
+use super::allowed::{is_file, variables};
+use crate::migrate::secret::Secrets;
+use crate::objects::{at, text};
 
 pub const API: &str = "fleet.resticbackup.io/v1";
 /// Version of restic that the operator runs.
@@ -50,16 +51,6 @@ pub struct Repository {
     pub by_hand: Vec<String>,
 }
 
-/// Variables whose value is the content of a file, and restic takes its path.
-pub const FILES: [&str; 6] = [
-    "RESTIC_CACERT",
-    "RESTIC_TLS_CLIENT_CERT",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "RCLONE_CONFIG",
-    "SSH_PRIVATE_KEY",
-    "SSH_KNOWN_HOSTS",
-];
-
 /// A repository of a cluster as it goes into a kit, and what is missing.
 #[must_use]
 pub fn repository(resource: &Value, secrets: &Secrets, with_passwords: bool) -> (Repository, Vec<String>) {
@@ -70,10 +61,12 @@ pub fn repository(resource: &Value, secrets: &Secrets, with_passwords: bool) -> 
     let keys = secrets.get(&(namespace.to_owned(), secret.to_owned()));
     let key = Some(text(resource, "/spec/credentialsSecretRef/key")).filter(|key| !key.is_empty());
     let mut values: BTreeMap<String, Option<String>> = BTreeMap::from([(PASSWORD.to_owned(), None)]);
+    let url = text(resource, "/spec/repositoryURL");
     if let Some(keys) = keys {
-        for variable in variables(secret, keys).into_keys() {
-            let value = keys.get(&variable).map(|value| trimmed(&variable, value));
-            values.insert(variable, value);
+        for variable in variables(url) {
+            if let Some(value) = keys.get(variable) {
+                values.insert(variable.to_owned(), Some(trimmed(variable, value)));
+            }
         }
         if let Some(password) = keys.get(key.unwrap_or(PASSWORD)) {
             values.insert(PASSWORD.to_owned(), Some(trimmed(PASSWORD, password)));
@@ -93,12 +86,14 @@ pub fn repository(resource: &Value, secrets: &Secrets, with_passwords: bool) -> 
             "{about} was never opened: its id is not known, and the kit cannot be compared with it"
         ));
     }
-    let url = text(resource, "/spec/repositoryURL");
-    let url = if with_passwords {
-        url.to_owned()
-    } else {
-        without_user(url)
-    };
+    let shown = without_password(url);
+    if !with_passwords && shown != url && url.starts_with("rest:") {
+        // restic takes them from here where the URL has none.
+        for variable in ["RESTIC_REST_USERNAME", "RESTIC_REST_PASSWORD"] {
+            values.entry(variable.to_owned()).or_default();
+        }
+    }
+    let url = if with_passwords { url.to_owned() } else { shown };
     let options = resource
         .pointer("/spec/backendOptions")
         .and_then(Value::as_object);
@@ -121,21 +116,37 @@ pub fn repository(resource: &Value, secrets: &Secrets, with_passwords: bool) -> 
     (repository, missing)
 }
 
-/// As the operator reads it: a Secret that was made from a file ends in a line break.
+/// As the operator reads it: a Secret that was made from a file ends in a line break, and an editor may have written CRLF.
 fn trimmed(variable: &str, value: &str) -> String {
-    match FILES.contains(&variable) {
-        true => value.to_owned(),
-        false => value.trim_end_matches(['\r', '\n']).to_owned(),
+    if is_file(variable) {
+        let text = value.trim_start_matches('\u{feff}').trim();
+        return match text {
+            "" => String::new(),
+            text => format!("{}\n", text.replace("\r\n", "\n")),
+        };
+    }
+    // Blanks may belong to a password.
+    match variable == "ST_KEY" || variable.contains("PASS") {
+        true => value.trim_end_matches(['\r', '\n']).to_owned(),
+        false => value.trim_matches(|c: char| c.is_ascii_whitespace()).to_owned(),
     }
 }
 
-/// A URL without user and password.
-fn without_user(url: &str) -> String {
-    let Some((head, rest)) = url.split_once("://") else {
-        return url.to_owned();
+/// A URL without user and password. A plain user is no secret, and restic needs it.
+fn without_password(url: &str) -> String {
+    let (head, rest) = match url.split_once("://") {
+        Some((head, rest)) => (format!("{head}://"), rest),
+        None => match url.split_once(':') {
+            Some((scheme, rest)) => (format!("{scheme}:"), rest),
+            None => return url.to_owned(),
+        },
     };
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    format!("{head}://{host}")
+    // An @ behind the first slash belongs to the path.
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((user, host)) if user.contains(':') => format!("{head}{host}{path}"),
+        _ => url.to_owned(),
+    }
 }
 
 /// Commands for a person.
@@ -157,7 +168,7 @@ fn by_hand(repository: &Repository) -> Vec<String> {
                     "# write the value of {variable} to a file with mode 0600, and name it in ~/.ssh/config"
                 )
             }
-            file if FILES.contains(&file) => {
+            file if is_file(file) => {
                 format!("export {variable}=FILE   # a file with the value of {variable} below, mode 0600")
             }
             _ => format!("export {variable}=…   # the value below"),
@@ -194,6 +205,8 @@ mod tests {
             ("RESTIC_REST_PASSWORD", "hidden"),
             ("RESTIC_CACERT", "PEM\n"),
             ("other", "hidden"),
+            ("RESTIC_PASSWORD_COMMAND", "touch /x"),
+            ("AWS_ACCESS_KEY_ID", "of another back end"),
         ];
         let keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned()));
         Secrets::from([(("shop".to_owned(), "storage".to_owned()), keys.into())])
@@ -211,8 +224,15 @@ mod tests {
         let names: Vec<&String> = repository.variables.keys().collect();
         assert_eq!(
             names,
-            ["RESTIC_CACERT", "RESTIC_PASSWORD", "RESTIC_REST_PASSWORD"]
+            [
+                "RESTIC_CACERT",
+                "RESTIC_PASSWORD",
+                "RESTIC_REST_PASSWORD",
+                "RESTIC_REST_USERNAME"
+            ],
+            "what was in the URL is named"
         );
+        assert_eq!(repository.url, "rest:https://nas:8000/x");
         assert_eq!(
             (repository.id.as_str(), repository.key_hint.as_str()),
             ("abcd", "ef01")
@@ -225,7 +245,12 @@ mod tests {
         let value = |name: &str| repository.variables[name].clone().unwrap_or_default();
         assert_eq!(value("RESTIC_PASSWORD"), "right horse");
         assert_eq!(value("RESTIC_CACERT"), "PEM\n");
-        assert!(!repository.variables.contains_key("other"));
+        let names: Vec<&String> = repository.variables.keys().collect();
+        assert_eq!(
+            names,
+            ["RESTIC_CACERT", "RESTIC_PASSWORD", "RESTIC_REST_PASSWORD"],
+            "what the operator gives to restic"
+        );
         assert_eq!(repository.options["rest.connections"], "2");
         assert!(
             repository
@@ -234,6 +259,36 @@ mod tests {
                 .any(|line| line.contains("-o 'rest.connections=2'"))
         );
         assert!(!repository.by_hand.iter().any(|line| line.contains("right horse")));
+    }
+
+    #[test]
+    fn values_are_trimmed_as_the_operator_does() {
+        for (variable, value, kept) in [
+            ("RESTIC_PASSWORD", " two words \r\n", " two words "),
+            ("RESTIC_REST_PASSWORD", " a \n", " a "),
+            ("ST_KEY", " a \n", " a "),
+            ("AWS_ACCESS_KEY_ID", "\tid \r\n", "id"),
+            ("RESTIC_AWS_ASSUME_ROLE_POLICY", "{\n}\n", "{\n}"),
+            ("RESTIC_CACERT", "\u{feff}a\r\nb", "a\nb\n"),
+            ("SSH_PRIVATE_KEY", "a\r\nb\r\n\r\n", "a\nb\n"),
+        ] {
+            assert_eq!(trimmed(variable, value), kept, "{variable}");
+        }
+    }
+
+    #[test]
+    fn only_a_password_leaves_the_url() {
+        for (url, shown) in [
+            ("rest:https://u:p@ss@nas:8000/x", "rest:https://nas:8000/x"),
+            ("rest:https://nas/a@b:c@d", "rest:https://nas/a@b:c@d"),
+            ("sftp://backup@nas//srv", "sftp://backup@nas//srv"),
+            ("sftp:backup@nas:/srv/a@b", "sftp:backup@nas:/srv/a@b"),
+            ("sftp:u:p@nas:/srv", "sftp:nas:/srv"),
+            ("s3:https://h/b@c", "s3:https://h/b@c"),
+            ("/srv/a@b", "/srv/a@b"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
     }
 
     #[test]

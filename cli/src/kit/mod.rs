@@ -1,6 +1,7 @@
 //! `fleet kit`: what to keep outside of the cluster, so that its backups can be read when there is nothing left but them; and
 //! the proof that a kit is enough.
 
+mod allowed;
 mod file;
 mod verify;
 
@@ -17,11 +18,10 @@ use self::verify::Opened;
 use crate::arguments::{Kit, KitCommand, KitMake, KubeArguments};
 use crate::failure::{Failure, code};
 use crate::migrate::cluster::Cluster;
-use crate::migrate::plan::{at, text};
+use crate::migrate::original;
+use crate::objects::{at, text};
 use crate::output::{line, note, print};
 use crate::run::yaml;
-
-const REPOSITORIES: &str = "resticrepositories.backup.resticbackup.io";
 
 /// Makes a kit, or verifies one.
 pub async fn kit(kube: &KubeArguments, kit: &Kit) -> Result<u8, Failure> {
@@ -33,7 +33,7 @@ pub async fn kit(kube: &KubeArguments, kit: &Kit) -> Result<u8, Failure> {
 
 async fn make(kube: &KubeArguments, make: &KitMake) -> Result<u8, Failure> {
     let cluster = Cluster::new(kube, make.namespace.as_deref());
-    let mut resources = cluster.needed(REPOSITORIES).await?;
+    let mut resources = cluster.needed(original::RESOURCES[0]).await?;
     if let Some(name) = &make.repository {
         resources.retain(|resource| at(resource).1 == name);
     }
@@ -135,6 +135,11 @@ async fn verify(path: &Path) -> Result<u8, Failure> {
             Opened::Well { id, snapshots } => {
                 let id = id.get(..8).unwrap_or(&id);
                 line(&format!("{name}: opened, id {id}, {snapshots} snapshots"));
+            }
+            Opened::Empty { id } => {
+                failed += 1;
+                let id = id.get(..8).unwrap_or(&id);
+                line(&format!("{name}: opened, id {id}, but it holds NO snapshot"));
             }
             Opened::Not(why) => {
                 failed += 1;

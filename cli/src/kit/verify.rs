@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::process::Command;
 
-use super::file::{FILES, Kit, RESTIC, Repository};
+use super::allowed::{is_file, is_option, variables};
+use super::file::{Kit, RESTIC, Repository};
 
 /// restic itself goes on for a quarter of an hour where a server does not answer.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -19,6 +20,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub enum Opened {
     /// It has the id of the kit, or the kit has none; its snapshots.
     Well { id: String, snapshots: usize },
+    /// It can be opened, and holds no snapshot: nothing could be restored from it.
+    Empty { id: String },
     /// Why not.
     Not(String),
 }
@@ -60,9 +63,10 @@ pub fn is_at_least(version: &str, wanted: &str) -> bool {
 /// Opens one of them. Values that the kit does not have come from the environment.
 pub async fn open(repository: &Repository, given: &BTreeMap<String, String>) -> Opened {
     match attempt(repository, given).await {
-        Ok((id, snapshots)) if repository.id.is_empty() || repository.id == id => {
-            Opened::Well { id, snapshots }
-        }
+        Ok((id, snapshots)) if repository.id.is_empty() || repository.id == id => match snapshots {
+            0 => Opened::Empty { id },
+            snapshots => Opened::Well { id, snapshots },
+        },
         Ok((id, _)) => Opened::Not(format!(
             "another repository lies there: it has the id {id}, the kit says {}",
             repository.id
@@ -71,10 +75,30 @@ pub async fn open(repository: &Repository, given: &BTreeMap<String, String>) -> 
     }
 }
 
+/// Why a repository of a kit is not opened at all: restic would be given what the operator does not take, such as a command
+/// that it runs.
+fn refused(repository: &Repository) -> Option<String> {
+    let url = &repository.url;
+    let mut names = repository.variables.keys();
+    if let Some(name) = names.find(|name| !variables(url).any(|allowed| allowed == name.as_str())) {
+        return Some(format!(
+            "the kit has the variable {name:?}, which the operator does not give to restic: take it out"
+        ));
+    }
+    let mut options = repository.options.iter();
+    let (name, value) = options.find(|(name, value)| !is_option(url, name, value))?;
+    Some(format!(
+        "the kit has the option {name:?} with {value:?}, which the operator does not give to restic: take it out"
+    ))
+}
+
 async fn attempt(
     repository: &Repository,
     given: &BTreeMap<String, String>,
 ) -> Result<(String, usize), String> {
+    if let Some(why) = refused(repository) {
+        return Err(why);
+    }
     let folder = tempfile::Builder::new().prefix("fleet-kit-").tempdir();
     let folder = folder.map_err(|error| format!("no temporary folder: {error}"))?;
     let environment = environment(repository, given, folder.path())?;
@@ -110,8 +134,7 @@ fn environment(
             )
         })?;
         // In the environment it is the path already.
-        let is_file = FILES.contains(&name.as_str()) && from_kit;
-        let value = match is_file {
+        let value = match is_file(name) && from_kit {
             true => file(folder, name, value)?,
             false => value.clone(),
         };
@@ -212,6 +235,32 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_at_least(version, "0.18.1"), enough, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_kit_that_would_run_a_program_is_refused() {
+        let of = |variable: &str, option: (&str, &str)| Repository {
+            url: "sftp:u@h:/x".to_owned(),
+            variables: [(variable.to_owned(), Some("x".to_owned()))].into(),
+            options: [(option.0.to_owned(), option.1.to_owned())].into(),
+            ..Repository::default()
+        };
+        let fits = ("sftp.connections", "2");
+        assert_eq!(refused(&of("RESTIC_PASSWORD", fits)), None);
+        for (variable, option, named) in [
+            ("RESTIC_PASSWORD_COMMAND", fits, "RESTIC_PASSWORD_COMMAND"),
+            ("LD_PRELOAD", fits, "LD_PRELOAD"),
+            ("PATH", fits, "PATH"),
+            ("RESTIC_PASSWORD", ("sftp.command", "sh"), "sftp.command"),
+            (
+                "RESTIC_PASSWORD",
+                ("sftp.connections", "2,sftp.command=sh"),
+                "sftp.command=sh",
+            ),
+        ] {
+            let why = refused(&of(variable, option)).unwrap_or_default();
+            assert!(why.contains(named) && why.contains("take it out"), "{why:?}");
         }
     }
 

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use serde_json::Value;
 
-use super::plan::{FROM, Patch, at, text};
+use super::plan::Patch;
+use super::present::{keep_suspend, refusal};
 use super::secret::Secrets;
 use crate::arguments::KubeArguments;
+use crate::check::kube::GROUP;
 use crate::failure::Failure;
 use crate::kubectl::{self, Kubectl};
+use crate::objects::{at, text};
 
 /// Field manager of what is written.
 const MANAGER: &str = "--field-manager=fleet-migrate";
@@ -52,11 +55,8 @@ impl Cluster {
             .kubectl
             .run(&[&["get", resource, "-o", "json"][..], &place[..]].concat())
             .await;
-        let listed = match listed {
-            Err(Failure::Kubectl(error)) if error.contains("the server doesn't have a resource type") => {
-                return Ok(None);
-            }
-            listed => listed?,
+        let Some(listed) = known(listed)? else {
+            return Ok(None);
         };
         let listed = kubectl::parse(&listed)?;
         let mut items = listed
@@ -88,7 +88,7 @@ impl Cluster {
         Ok(self.list(resource).await?.unwrap_or_default())
     }
 
-    /// One object; `None` where it is not there.
+    /// One object; `None` where it is not there, or the cluster does not know its kind.
     pub async fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>, Failure> {
         let get = [
             "get",
@@ -100,7 +100,7 @@ impl Cluster {
             "-o",
             "json",
         ];
-        let object = self.kubectl.run(&get).await?;
+        let object = known(self.kubectl.run(&get).await)?.unwrap_or_default();
         match object.trim() {
             "" => Ok(None),
             object => kubectl::parse(object).map(Some),
@@ -121,28 +121,22 @@ impl Cluster {
         Ok(found)
     }
 
-    /// An object of ours as it is to be written: what was resumed since goes on.
+    /// An object of ours as it is to be written, and what of it stays as it is.
     ///
     /// # Errors
-    /// When a person has made one under the same name: it is left alone.
-    pub async fn prepared(&self, object: &Value) -> Result<Value, Failure> {
+    /// When another one is there under the same name: it is left alone.
+    pub async fn prepared(&self, object: &Value) -> Result<(Value, Option<String>), Failure> {
         let (namespace, name) = at(object);
-        let kind = text(object, "/kind");
         let mut object = object.clone();
-        if let Some(present) = self.get(&resource(&object), namespace, name).await? {
-            let of = present
-                .pointer("/metadata/labels")
-                .and_then(|labels| labels.get(FROM));
-            if of.is_none() {
-                return Err(Failure::Usage(format!(
-                    "nothing was written: {kind} {namespace}/{name} is there already, and no migration has made it; rename or delete it first"
-                )));
-            }
-            if let Some(suspend) = present.pointer("/spec/suspend") {
-                object["spec"]["suspend"] = suspend.clone();
-            }
-        }
-        Ok(object)
+        let present = self.get(&resource(&object), namespace, name).await?;
+        let kept = match &present {
+            Some(present) => match refusal(present, &object) {
+                Some(why) => return Err(Failure::Usage(format!("nothing was written: {why}"))),
+                None => keep_suspend(present, &mut object),
+            },
+            None => None,
+        };
+        Ok((object, kept))
     }
 
     /// Writes an object that was prepared.
@@ -169,11 +163,19 @@ impl Cluster {
     }
 }
 
+/// What kubectl answered; `None` where the cluster does not know the kind of resource.
+fn known(answer: Result<String, Failure>) -> Result<Option<String>, Failure> {
+    match answer {
+        Err(Failure::Kubectl(error)) if error.contains("the server doesn't have a resource type") => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
 /// As kubectl names it.
 fn resource(object: &Value) -> String {
     match text(object, "/kind") {
         "Secret" => "secret".to_owned(),
-        kind => format!("{}.backup.resticbackup.io", kind.to_lowercase()),
+        kind => format!("{}.{GROUP}", kind.to_lowercase()),
     }
 }
 
@@ -191,4 +193,18 @@ fn values(secret: &Value) -> BTreeMap<String, String> {
         Some((key, String::from_utf8(bytes).ok()?))
     });
     decoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_was_removed_is_nothing_and_another_failure_is_one() {
+        let gone = "error: the server doesn't have a resource type \"schedules\"".to_owned();
+        assert!(matches!(known(Err(Failure::Kubectl(gone))), Ok(None)));
+        let other = "Unable to connect to the server".to_owned();
+        assert!(known(Err(Failure::Kubectl(other))).is_err());
+        assert!(matches!(known(Ok("{}".to_owned())), Ok(Some(_))));
+    }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::plan::{list, text};
 use super::secret::{self, Secrets, Source};
+use crate::objects::{list, text};
 
 /// What is known of it.
 #[derive(Clone, Debug, Default)]

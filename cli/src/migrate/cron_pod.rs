@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::plan::{list, text};
 use super::restic_args::Call;
+use crate::objects::{list, text};
 
 /// What is stored of a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +16,6 @@ pub struct Stored {
     pub excludes: Vec<String>,
     /// Nothing else is in its snapshots.
     pub alone: bool,
-    /// One path was given, so that its snapshots are one series.
-    pub single: bool,
 }
 
 /// What is stored, by claim; an error for each path that is of none.
@@ -60,7 +58,6 @@ pub fn stored(pod: &Value, container: &Value, call: &Call) -> Vec<Result<Stored,
             });
         found.push(Ok(Stored {
             excludes: excludes.filter(|pattern| !pattern.is_empty()).collect(),
-            single: paths.len() == 1,
             paths: if whole { Vec::new() } else { paths },
             claim,
             alone,

@@ -1,15 +1,21 @@
-//! The end of a migration: the other tool stops, ours begins. Nothing stops before ours is ready. Pure.
+//! The end of a migration: our backups begin, the other tool stops. Nothing stops before ours has worked, and retention is
+//! started by a person only. Pure.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::plan::{FROM, Patch, SOURCE, at, list, text};
+use super::plan::{FROM, IN_PART, Patch, SOURCE};
 use super::{cron, k8up, original, volsync};
 use crate::arguments::Tool;
+use crate::check::kube::GROUP;
+use crate::objects::{at, condition, is_true, place, said, text};
 
 /// Annotation of a k8up Schedule: the parts that were taken out of it, so that they can be put back.
 const PARTS: &str = "fleet.resticbackup.io/suspended-parts";
+
+/// As a person writes it for kubectl.
+const RETENTION: &str = "globalretentionpolicy";
 
 /// What there is.
 #[derive(Debug, Default)]
@@ -20,6 +26,11 @@ pub struct Seen {
     pub policies: Vec<Value>,
     /// The other tool's objects that are named as their sources, with namespace and name.
     pub theirs: Vec<Value>,
+    /// Backups that a migration would make of theirs now, and that are not there: a claim was added since, or one of ours was
+    /// deleted.
+    pub missing: Vec<Value>,
+    /// Sources of which a migration would leave something out now.
+    pub left: BTreeSet<String>,
 }
 
 /// What is done, in this order.
@@ -27,19 +38,50 @@ pub struct Seen {
 pub struct Steps {
     /// Why it cannot be done yet.
     pub blocked: Vec<String>,
+    /// What of the other tool stands still already.
+    pub stopped: Vec<String>,
     pub patches: Vec<Patch>,
     pub notes: Vec<String>,
 }
 
-/// Works it out.
+impl Steps {
+    /// Why nothing is changed, and what of the tool goes on meanwhile.
+    #[must_use]
+    pub fn refusal(&self, tool: &str) -> String {
+        let goes_on = match self.stopped.as_slice() {
+            [] => format!("{tool} goes on"),
+            stopped => format!("of {tool} these stand still already: {}", stopped.join(", ")),
+        };
+        format!(
+            "nothing was changed, and {goes_on}:\n  {}",
+            self.blocked.join("\n  ")
+        )
+    }
+}
+
+/// Works it out. With `untried`, backups of ours that have not succeeded yet take the place of theirs.
 #[must_use]
-pub fn steps(tool: Tool, seen: &Seen) -> Steps {
+pub fn steps(tool: Tool, seen: &Seen, untried: bool) -> Steps {
     let mut steps = Steps::default();
     for object in seen.repositories.iter().chain(&seen.backups) {
         steps.blocked.extend(not_ready(object));
     }
-    for theirs in wanted(tool, seen) {
-        steps.patches.extend(stop(tool, theirs));
+    let new = seen.backups.iter().filter(|_| !untried);
+    steps.blocked.extend(new.filter_map(unproven));
+    // Ours first: where one of these changes fails, both go on, and not neither.
+    let resumed = seen.backups.iter().filter(|backup| is_suspended(backup));
+    steps
+        .patches
+        .extend(resumed.map(|backup| resume(backup, "resticbackups")));
+    for theirs in replaced(tool, seen, &mut steps.notes) {
+        match stop(tool, theirs) {
+            Some(patch) => steps.patches.push(patch),
+            None => steps.stopped.push(format!(
+                "{} {}",
+                resource(tool).unwrap_or_default(),
+                place(theirs)
+            )),
+        }
     }
     if tool == Tool::Velero {
         steps.notes.push(
@@ -48,85 +90,147 @@ pub fn steps(tool: Tool, seen: &Seen) -> Steps {
                 .to_owned(),
         );
     }
-    let resumed = seen.backups.iter().filter(|backup| is_suspended(backup));
-    steps
-        .patches
-        .extend(resumed.map(|backup| resume(backup, "resticbackups")));
     for policy in seen.policies.iter().filter(|policy| is_suspended(policy)) {
-        let mut patch = resume(policy, "globalretentionpolicies");
-        if let Some(rules) = (tool == Tool::Original)
-            .then(|| original::grouped(policy))
-            .flatten()
-        {
-            patch.change["spec"]["policies"] = rules;
-            patch.what += ", and count what the original has stored and ours as one series";
+        if tool == Tool::Original {
+            steps.patches.extend(regrouped(policy));
         }
-        patch.what += ": its first run is a preview";
-        steps.patches.push(patch);
+        steps.notes.push(look_and_resume(policy));
     }
     steps
 }
 
-/// Resource, namespace and name of what an object of ours takes the place of.
+/// Resource, namespace and name of something of the other tool.
+pub type Named<'a> = (&'a str, &'a str, &'a str);
+
+/// What an object of ours takes the place of.
 #[must_use]
-pub fn source(object: &Value) -> Option<(&str, &str, &str)> {
-    let annotations = object.pointer("/metadata/annotations")?;
-    let source = annotations.get(SOURCE)?.as_str()?;
-    let mut parts = source.split('/');
-    let found = (parts.next()?, parts.next()?, parts.next()?);
-    parts.next().is_none().then_some(found)
+pub fn sources(object: &Value) -> Vec<Named<'_>> {
+    named(object, SOURCE)
 }
 
-/// The other tool's objects in whose place ours are.
-fn wanted(tool: Tool, seen: &Seen) -> Vec<&Value> {
-    let resource = match tool {
-        Tool::K8up => k8up::RESOURCE,
-        Tool::Volsync => volsync::RESOURCE,
-        Tool::Cron => cron::RESOURCE,
-        Tool::Original | Tool::Velero => return Vec::new(),
+/// What an object of ours takes the place of in part only.
+#[must_use]
+pub fn in_part(object: &Value) -> Vec<Named<'_>> {
+    named(object, IN_PART)
+}
+
+fn named<'a>(object: &'a Value, annotation: &str) -> Vec<Named<'a>> {
+    let annotations = object.pointer("/metadata/annotations");
+    let listed = annotations
+        .and_then(|all| all.get(annotation))
+        .and_then(Value::as_str);
+    let one = |source: &'a str| {
+        let mut parts = source.split('/');
+        let found = (parts.next()?, parts.next()?, parts.next()?);
+        parts.next().is_none().then_some(found)
     };
-    let ours = seen
-        .repositories
-        .iter()
-        .chain(&seen.backups)
-        .chain(&seen.policies);
-    let named: BTreeSet<(&str, &str)> = ours
-        .filter_map(source)
-        .filter(|(of, ..)| *of == resource)
-        .map(|(_, namespace, name)| (namespace, name))
-        .collect();
-    seen.theirs
-        .iter()
-        .filter(|theirs| named.contains(&at(theirs)))
-        .collect()
+    listed.unwrap_or_default().split(',').filter_map(one).collect()
+}
+
+/// What of a tool is stopped.
+#[must_use]
+pub fn resource(tool: Tool) -> Option<&'static str> {
+    match tool {
+        Tool::K8up => Some(k8up::RESOURCE),
+        Tool::Volsync => Some(volsync::RESOURCE),
+        Tool::Cron => Some(cron::RESOURCE),
+        Tool::Original | Tool::Velero => None,
+    }
+}
+
+/// The other tool's objects that can be stopped: all of them is carried over, and a backup of ours takes the place of
+/// theirs. The others are named, and go on.
+fn replaced<'a>(tool: Tool, seen: &'a Seen, notes: &mut Vec<String>) -> Vec<&'a Value> {
+    let Some(resource) = resource(tool) else {
+        return Vec::new();
+    };
+    let ours = || {
+        seen.repositories
+            .iter()
+            .chain(&seen.backups)
+            .chain(&seen.policies)
+    };
+    let whole: BTreeSet<Named<'_>> = ours().flat_map(sources).collect();
+    let parts: BTreeSet<Named<'_>> = ours().flat_map(in_part).collect();
+    let stored: BTreeSet<Named<'_>> = seen.backups.iter().flat_map(sources).collect();
+    let mut found = Vec::new();
+    for theirs in &seen.theirs {
+        let (namespace, name) = at(theirs);
+        let key = (resource, namespace, name);
+        let is_left = seen.left.contains(&format!("{resource}/{namespace}/{name}"));
+        if is_left || parts.contains(&key) {
+            notes.push(format!(
+                "{resource} {namespace}/{name} is carried over in part only, and goes on: stop it when nothing of it is needed"
+            ));
+        } else if let Some(backup) = missing(seen, key) {
+            notes.push(format!(
+                "{resource} {namespace}/{name} goes on: ResticBackup {} is not there, which would take its place; fleet \
+                 migrate {} --apply makes it",
+                place(backup),
+                tool.as_str()
+            ));
+        } else if whole.contains(&key) && !stored.contains(&key) && stores(tool, theirs) {
+            notes.push(format!(
+                "{resource} {namespace}/{name} goes on: no ResticBackup takes the place of what it backs up"
+            ));
+        } else if whole.contains(&key) {
+            found.push(theirs);
+        }
+    }
+    found
+}
+
+/// A backup that would have to take the place of something of theirs as well, and is not there.
+fn missing<'a>(seen: &'a Seen, theirs: Named<'_>) -> Option<&'a Value> {
+    let mut missing = seen.missing.iter();
+    missing.find(|backup| sources(backup).contains(&theirs))
+}
+
+/// Whether an object of the other tool makes backups.
+fn stores(tool: Tool, theirs: &Value) -> bool {
+    match tool {
+        Tool::K8up => theirs.pointer("/spec/backup").is_some_and(Value::is_object),
+        Tool::Cron => cron::stores(theirs),
+        _ => true,
+    }
 }
 
 fn is_suspended(object: &Value) -> bool {
-    object.pointer("/spec/suspend").and_then(Value::as_bool) == Some(true)
+    is_true(object, "/spec/suspend")
 }
 
 /// Why an object of ours is not ready, in a sentence.
 fn not_ready(object: &Value) -> Option<String> {
-    let (namespace, name) = at(object);
-    let kind = text(object, "/kind");
-    let conditions = list(object, "/status/conditions");
-    let ready = conditions
-        .iter()
-        .find(|condition| text(condition, "/type") == "Ready");
-    let Some(ready) = ready else {
+    let about = format!("{} {}", text(object, "/kind"), place(object));
+    let Some(ready) = condition(object, "Ready") else {
         return Some(format!(
-            "{kind} {namespace}/{name} has no condition Ready yet: does our operator run here?"
+            "{about} has no condition Ready yet: does our operator run here?"
         ));
     };
-    if text(ready, "/status") == "True" {
-        // The original operator called ready what it had not opened.
-        let unopened = kind == "ResticRepository" && text(object, "/status/repositoryID").is_empty();
-        return unopened.then(|| format!("{kind} {namespace}/{name} was not opened by our operator yet"));
+    if text(ready, "/status") != "True" {
+        return Some(format!("{about} is not ready: {}", said(ready)));
     }
-    let (reason, message) = (text(ready, "/reason"), text(ready, "/message"));
-    Some(format!(
-        "{kind} {namespace}/{name} is not ready: {reason}: {message}"
-    ))
+    let [generation, observed] = ["/metadata/generation", "/status/observedGeneration"];
+    if object.pointer(generation) != object.pointer(observed) {
+        return Some(format!(
+            "{about} was changed since our operator looked at it: wait a moment, or see whether our operator runs"
+        ));
+    }
+    // The original operator called ready what it had not opened.
+    let unopened =
+        text(object, "/kind") == "ResticRepository" && text(object, "/status/repositoryID").is_empty();
+    unopened.then(|| format!("{about} was not opened by our operator yet"))
+}
+
+/// Why it is not certain that a backup of ours works.
+fn unproven(backup: &Value) -> Option<String> {
+    let (namespace, name) = at(backup);
+    text(backup, "/status/lastSuccessfulBackup").is_empty().then(|| {
+        format!(
+            "ResticBackup {namespace}/{name} has not made a backup yet: kubectl annotate rb {name} -n {namespace} \
+             backup.resticbackup.io/run=1, and wait for it; --untried goes on without"
+        )
+    })
 }
 
 /// What stops an object of the other tool; `None` where it stands still already.
@@ -139,14 +243,13 @@ fn stop(tool: Tool, theirs: &Value) -> Option<Patch> {
         change,
         what,
     };
-    let is_set = |pointer: &str| theirs.pointer(pointer).and_then(Value::as_bool) == Some(true);
     match tool {
-        Tool::Volsync if !is_set("/spec/paused") => Some(patch(
+        Tool::Volsync if !is_true(theirs, "/spec/paused") => Some(patch(
             volsync::RESOURCE,
             json!({ "spec": { "paused": true } }),
             format!("pause ReplicationSource {namespace}/{name}"),
         )),
-        Tool::Cron if !is_set("/spec/suspend") => Some(patch(
+        Tool::Cron if !is_true(theirs, "/spec/suspend") => Some(patch(
             cron::RESOURCE,
             json!({ "spec": { "suspend": true } }),
             format!("suspend CronJob {namespace}/{name}"),
@@ -162,7 +265,12 @@ fn stop(tool: Tool, theirs: &Value) -> Option<Patch> {
                         .is_some_and(Value::is_object)
                 })
                 .collect();
-            let mut kept = json!({});
+            // What an earlier finish has taken out stays in it.
+            let before = theirs
+                .pointer("/metadata/annotations")
+                .and_then(|all| all.get(PARTS));
+            let before = before.and_then(Value::as_str).unwrap_or_default();
+            let mut kept: Value = serde_json::from_str(before).unwrap_or_else(|_| json!({}));
             let mut spec = json!({});
             for part in &there {
                 kept[*part] = theirs["spec"][*part].clone();
@@ -182,12 +290,38 @@ fn stop(tool: Tool, theirs: &Value) -> Option<Patch> {
 fn resume(object: &Value, plural: &str) -> Patch {
     let (namespace, name) = at(object);
     Patch {
-        resource: format!("{plural}.backup.resticbackup.io"),
+        resource: format!("{plural}.{GROUP}"),
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         change: json!({ "spec": { "suspend": false } }),
         what: format!("resume {} {namespace}/{name}", text(object, "/kind")),
     }
+}
+
+/// Gives the rules of a policy of the original the groups by which it removed. The policy stays suspended.
+fn regrouped(policy: &Value) -> Option<Patch> {
+    let rules = original::grouped(policy)?;
+    let (namespace, name) = at(policy);
+    Some(Patch {
+        resource: original::RESOURCES[3].to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        change: json!({ "spec": { "policies": rules } }),
+        what: format!(
+            "count what the original has stored and ours as one series in GlobalRetentionPolicy {namespace}/{name}"
+        ),
+    })
+}
+
+/// How a person sees what a policy would remove, and starts it: `finish` never does.
+fn look_and_resume(policy: &Value) -> String {
+    let (namespace, name) = at(policy);
+    format!(
+        "GlobalRetentionPolicy {namespace}/{name} stays suspended, and removes nothing. Check its rules, and what they would \
+         remove, before you resume it:\n  kubectl get {RETENTION} -n {namespace} {name} -o yaml\n  \
+         fleet retention preview CLUSTER/{namespace}/{name}\n  \
+         kubectl patch {RETENTION} -n {namespace} {name} --type=merge -p '{{\"spec\":{{\"suspend\":false}}}}'"
+    )
 }
 
 /// Whether an object is of this migration.
@@ -204,102 +338,5 @@ pub fn is_of(tool: Tool, object: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ours(kind: &str, name: &str, source: &str, ready: &str) -> Value {
-        json!({
-            "kind": kind,
-            "metadata": { "name": name, "namespace": "shop", "labels": { FROM: "k8up" }, "annotations": { SOURCE: source } },
-            "spec": { "suspend": true },
-            "status": { "repositoryID": "ab", "conditions": [{ "type": "Ready", "status": ready, "reason": "WrongPassword", "message": "m" }] },
-        })
-    }
-
-    fn seen(source: &str, theirs: Value, ready: &str) -> Seen {
-        Seen {
-            repositories: vec![ours("ResticRepository", "r", source, ready)],
-            backups: vec![ours("ResticBackup", "b", source, "True")],
-            policies: vec![ours("GlobalRetentionPolicy", "p", source, "True")],
-            theirs: vec![theirs],
-        }
-    }
-
-    #[test]
-    fn theirs_stops_before_ours_begins_and_can_be_put_back() {
-        let theirs = json!({ "metadata": { "name": "nightly", "namespace": "shop" },
-                             "spec": { "backend": {}, "backup": { "schedule": "x" }, "prune": { "schedule": "y" } } });
-        let found = steps(
-            Tool::K8up,
-            &seen("schedules.k8up.io/shop/nightly", theirs, "True"),
-        );
-        assert!(found.blocked.is_empty(), "{:?}", found.blocked);
-        let order: Vec<&str> = found
-            .patches
-            .iter()
-            .map(|patch| patch.resource.as_str())
-            .collect();
-        assert_eq!(
-            order,
-            [
-                "schedules.k8up.io",
-                "resticbackups.backup.resticbackup.io",
-                "globalretentionpolicies.backup.resticbackup.io"
-            ]
-        );
-        let change = &found.patches[0].change;
-        assert_eq!(change["spec"], json!({ "backup": null, "prune": null }));
-        let kept: Value = serde_json::from_str(text(
-            change,
-            &format!("/metadata/annotations/{}", PARTS.replace('/', "~1")),
-        ))
-        .unwrap_or_default();
-        assert_eq!(kept["backup"]["schedule"], "x");
-        assert_eq!(found.patches[1].change["spec"]["suspend"], false);
-    }
-
-    #[test]
-    fn nothing_is_stopped_twice_and_nothing_that_is_not_ours_to_stop() {
-        let still = json!({ "metadata": { "name": "db", "namespace": "shop" }, "spec": { "paused": true } });
-        let found = steps(
-            Tool::Volsync,
-            &seen("replicationsources.volsync.backube/shop/db", still, "True"),
-        );
-        assert_eq!(found.patches.len(), 2);
-        let other = json!({ "metadata": { "name": "other", "namespace": "shop" }, "spec": {} });
-        let found = steps(
-            Tool::Volsync,
-            &seen("replicationsources.volsync.backube/shop/db", other, "True"),
-        );
-        assert!(found.patches.iter().all(|patch| patch.name != "other"));
-        let found = steps(
-            Tool::Velero,
-            &seen("backuprepositories.velero.io/velero/x", json!({}), "True"),
-        );
-        assert!(found.patches.len() == 2 && found.notes[0].contains("defaultVolumesToFsBackup"));
-    }
-
-    #[test]
-    fn ours_has_to_be_ready_first() {
-        let theirs = json!({ "metadata": { "name": "n", "namespace": "shop" }, "spec": {} });
-        let mut seen = seen("cronjobs.batch/shop/n", theirs, "False");
-        let found = steps(Tool::Cron, &seen);
-        assert_eq!(
-            found.blocked,
-            ["ResticRepository shop/r is not ready: WrongPassword: m"]
-        );
-        seen.repositories[0]["status"] = json!({});
-        assert!(steps(Tool::Cron, &seen).blocked[0].contains("no condition Ready"));
-        seen.repositories[0]["status"] = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
-        assert!(steps(Tool::Cron, &seen).blocked[0].contains("not opened by our operator"));
-    }
-
-    #[test]
-    fn only_what_a_migration_made_is_of_it() {
-        assert!(is_of(Tool::K8up, &ours("ResticBackup", "b", "", "True")));
-        assert!(!is_of(Tool::Cron, &ours("ResticBackup", "b", "", "True")));
-        let suspended = json!({ "metadata": { "annotations": { FROM: "original" } } });
-        assert!(is_of(Tool::Original, &suspended) && !is_of(Tool::Original, &json!({})));
-        assert_eq!(source(&ours("x", "y", "a/b", "True")), None);
-    }
-}
+#[path = "finish_tests.rs"]
+mod tests;

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::k8up_backend::{Backend, backend};
-use super::keep;
-use super::plan::{Place, Plan, at, list, merged, text};
+use super::k8up_keep::retention;
+use super::plan::{Place, Plan, merged};
 use super::secret;
 use super::select::matches;
-use super::when::{DAILY, when};
+use super::when::when;
 use super::words::commands;
 use crate::arguments::Tool;
+use crate::objects::{at, list, text};
 
 /// What is read.
 pub const RESOURCE: &str = "schedules.k8up.io";
@@ -22,14 +23,6 @@ const WANTED: &str = "k8up.io/backup";
 const COMMAND: &str = "k8up.io/backupcommand";
 const CONTAINER: &str = "k8up.io/backupcommand-container";
 const EXTENSION: &str = "k8up.io/file-extension";
-const KEEPS: [(&str, &str); 6] = [
-    ("keepLast", "keepLast"),
-    ("keepHourly", "keepHourly"),
-    ("keepDaily", "keepDaily"),
-    ("keepWeekly", "keepWeekly"),
-    ("keepMonthly", "keepMonthly"),
-    ("keepYearly", "keepYearly"),
-];
 
 /// What was read of a cluster.
 #[derive(Debug, Default)]
@@ -65,14 +58,29 @@ pub fn plan(found: &Found, running: bool) -> Plan {
             plan.note(&about, "another Schedule of the namespace writes to the same repository: its claims are backed up twice");
         }
     }
+    pre_backup_pods(&mut plan, found);
+    plan.settled()
+}
+
+/// PreBackupPods run with each backup of their namespace, and are not carried over: its Schedules have to go on.
+fn pre_backup_pods(plan: &mut Plan, found: &Found) {
     for pod in &found.pre_backup_pods {
         let (namespace, name) = at(pod);
-        plan.note(
-            &format!("PreBackupPod {namespace}/{name}"),
-            "write a ResticBackup with source.stdin.pod or source.customSource in its place (docs/recipes.md)",
-        );
+        let about = format!("PreBackupPod {namespace}/{name}");
+        let text = "write a ResticBackup with source.stdin.pod or source.customSource in its place (docs/recipes.md)";
+        plan.note(&about, text);
+        for schedule in found
+            .schedules
+            .iter()
+            .filter(|schedule| at(schedule).0 == namespace)
+        {
+            plan.leave(&source_of(schedule), &about, text);
+        }
     }
-    plan
+}
+
+fn source_of(schedule: &Value) -> String {
+    format!("{RESOURCE}/{}/{}", at(schedule).0, at(schedule).1)
 }
 
 fn one(plan: &mut Plan, found: &Found, schedule: &Value, about: &str, backend: Backend) {
@@ -80,12 +88,12 @@ fn one(plan: &mut Plan, found: &Found, schedule: &Value, about: &str, backend: B
     for note in &backend.notes {
         plan.note(about, note.clone());
     }
-    let secret = secret::reference(plan, namespace, name, backend.entries);
     let place = |name: &str| Place {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-        source: format!("{RESOURCE}/{namespace}/{name}", name = at(schedule).1),
+        source: source_of(schedule),
     };
+    let secret = secret::reference(plan, &place(name), backend.entries);
     let check = text(schedule, "/spec/check/schedule");
     let check = (!check.is_empty()).then(|| {
         let found = when(check);
@@ -96,10 +104,14 @@ fn one(plan: &mut Plan, found: &Found, schedule: &Value, about: &str, backend: B
         plan.note(about, "it has no backup: only its repository is made");
     }
     let hosts = backups(plan, found, schedule, about, &repository, &place);
-    retention(plan, schedule, about, &repository, &hosts, &place(&repository));
+    retention(plan, schedule, about, &hosts, &place(&repository));
     for part in ["archive", "restore"] {
         if schedule.pointer(&format!("/spec/{part}")).is_some() {
-            plan.note(about, format!("its {part} is not carried over"));
+            plan.leave(
+                &source_of(schedule),
+                about,
+                format!("its {part} is not carried over"),
+            );
         }
     }
 }
@@ -259,7 +271,8 @@ fn dump(
         _ => vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()],
     };
     if labels.is_empty() {
-        plan.note(
+        plan.leave(
+            &place("").source,
             &about,
             format!("its {COMMAND} is not carried over: the pod has no label by which to find it"),
         );
@@ -269,11 +282,8 @@ fn dump(
     let wanted = format!("{container}-dump");
     // Several replicas have one command.
     let exec = json!({ "podSelector": { "matchLabels": labels }, "container": container, "command": words });
-    let known = plan
-        .objects
-        .iter()
-        .any(|object| object.pointer("/spec/source/stdin/exec") == Some(&exec));
-    if known {
+    let mut known = plan.objects.iter();
+    if known.any(|object| object.pointer("/spec/source/stdin/exec") == Some(&exec)) {
         return;
     }
     let filename = format!("{container}{}", annotation(EXTENSION).unwrap_or_default());
@@ -311,72 +321,6 @@ fn stable(pod: &Value) -> Map<String, Value> {
         .into_iter()
         .filter(|(name, _)| !PASSING.contains(&name.as_str()))
         .collect()
-}
-
-fn retention(
-    plan: &mut Plan,
-    schedule: &Value,
-    about: &str,
-    repository: &str,
-    hosts: &BTreeSet<String>,
-    place: &Place,
-) {
-    let Some(prune) = schedule.pointer("/spec/prune").filter(|prune| prune.is_object()) else {
-        plan.note(
-            about,
-            "it has no prune: nothing is removed, and no policy is made",
-        );
-        return;
-    };
-    let theirs = prune.get("retention").cloned().unwrap_or_default();
-    let mut kept = keep::counts(&theirs, &KEEPS);
-    if !kept.contains_key("keepDaily") {
-        // The default of its operator, which it does not show.
-        kept.insert("keepDaily".to_owned(), json!(14));
-        plan.note(about, "it sets no keepDaily, for which k8up takes 14 unless its operator says otherwise: so does the policy");
-    }
-    if !list(&theirs, "/keepTags").is_empty() {
-        kept.insert("keepTags".to_owned(), theirs["keepTags"].clone());
-    }
-    for ignored in ["tags", "hostnames"] {
-        if !list(&theirs, &format!("/{ignored}")).is_empty() {
-            plan.note(
-                about,
-                format!("retention.{ignored} narrows what k8up removes; look at the selectors of the policy"),
-            );
-        }
-    }
-    let namespace = at(schedule).0;
-    let mut rules = Vec::new();
-    if !hosts.contains(namespace) {
-        rules.push(keep::rule(
-            json!({ "hostname": namespace }),
-            &["host", "paths"],
-            &kept,
-        ));
-    }
-    for host in hosts {
-        rules.push(keep::rule(json!({ "hostname": host }), &["host"], &kept));
-    }
-    let found = match text(prune, "/schedule") {
-        "" => when(DAILY),
-        theirs => when(theirs),
-    };
-    if let Some(note) = &found.note {
-        plan.note(about, note.clone());
-    }
-    if rules.len() > 64 {
-        plan.note(
-            about,
-            "a policy has 64 rules at most: rules for the other backups have to be written by hand",
-        );
-        rules.truncate(64);
-    }
-    plan.note(
-        about,
-        "k8up's own prune goes over the whole repository, ours included, until `fleet migrate finish k8up`",
-    );
-    plan.policy(place, json!({ "name": repository }), &found.schedule, rules, true);
 }
 
 #[cfg(test)]

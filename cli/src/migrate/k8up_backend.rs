@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::plan::{list, text};
 use super::secret::Source;
+use crate::objects::{list, text};
 
 /// A repository.
 #[derive(Debug, Default)]
@@ -63,65 +63,93 @@ impl Backend {
     }
 
     fn of_kind(&mut self, theirs: &Value) -> Result<String, String> {
-        let of = |kind: &str| theirs.get(kind).filter(|value| value.is_object());
-        let needed = |kind: &Value, name: &str| match text(kind, &format!("/{name}")) {
-            "" => Err(format!(
-                "its {name} is that of the operator's environment; write it into spec.backend first"
-            )),
-            value => Ok(value.to_owned()),
-        };
-        if let Some(s3) = of("s3") {
-            self.entry(s3, "AWS_ACCESS_KEY_ID", "/accessKeyIDSecretRef");
-            self.entry(s3, "AWS_SECRET_ACCESS_KEY", "/secretAccessKeySecretRef");
-            if self.entries.len() < 3 {
-                return Err(
-                    "its keys of S3 are in the operator's environment; write them into spec.backend.s3 first"
-                        .to_owned(),
-                );
-            }
-            return Ok(format!(
-                "s3:{}/{}",
-                needed(s3, "endpoint")?,
-                needed(s3, "bucket")?
-            ));
+        type Read = fn(&mut Backend, &Value) -> Result<String, String>;
+        let kinds: [(&str, Read); 7] = [
+            ("s3", Backend::s3),
+            ("rest", Backend::rest),
+            ("azure", Backend::azure),
+            ("gcs", Backend::gcs),
+            ("b2", Backend::b2),
+            ("swift", Backend::swift),
+            ("local", Backend::local),
+        ];
+        let mut found = kinds.into_iter().filter_map(|(name, read)| {
+            let kind = theirs.get(name).filter(|value| value.is_object())?;
+            Some((kind, read))
+        });
+        match found.next() {
+            Some((kind, read)) => read(self, kind),
+            None => Err("it names no back end".to_owned()),
         }
-        if let Some(rest) = of("rest") {
-            self.entry(rest, "RESTIC_REST_USERNAME", "/userSecretRef");
-            self.entry(rest, "RESTIC_REST_PASSWORD", "/passwordSecretReg");
-            return Ok(format!("rest:{}", needed(rest, "url")?));
-        }
-        if let Some(azure) = of("azure") {
-            self.entry(azure, "AZURE_ACCOUNT_NAME", "/accountNameSecretRef");
-            self.entry(azure, "AZURE_ACCOUNT_KEY", "/accountKeySecretRef");
-            let path = Some(text(azure, "/path"))
-                .filter(|path| !path.is_empty())
-                .unwrap_or("/");
-            return Ok(format!("azure:{}:{path}", needed(azure, "container")?));
-        }
-        if let Some(gcs) = of("gcs") {
-            self.entry(gcs, "GOOGLE_PROJECT_ID", "/projectIDSecretRef");
-            self.entry(gcs, "GOOGLE_ACCESS_TOKEN", "/accessTokenSecretRef");
-            return Ok(format!("gs:{}:/", needed(gcs, "bucket")?));
-        }
-        if let Some(b2) = of("b2") {
-            self.entry(b2, "B2_ACCOUNT_ID", "/accountIDSecretRef");
-            self.entry(b2, "B2_ACCOUNT_KEY", "/accountKeySecretRef");
-            return Ok(format!("b2:{}:{}", needed(b2, "bucket")?, text(b2, "/path")));
-        }
-        if let Some(swift) = of("swift") {
-            self.notes.push(
-                "the variables of Swift (OS_…, ST_…) have to be put into the Secret of the ResticRepository"
+    }
+
+    fn s3(&mut self, s3: &Value) -> Result<String, String> {
+        self.entry(s3, "AWS_ACCESS_KEY_ID", "/accessKeyIDSecretRef");
+        self.entry(s3, "AWS_SECRET_ACCESS_KEY", "/secretAccessKeySecretRef");
+        if self.entries.len() < 3 {
+            return Err(
+                "its keys of S3 are in the operator's environment; write them into spec.backend.s3 first"
                     .to_owned(),
             );
-            return Ok(format!(
-                "swift:{}:{}",
-                needed(swift, "container")?,
-                text(swift, "/path")
-            ));
         }
-        if of("local").is_some() {
-            return Err("its repository is a folder of a volume: put a server in front of it (rest-server), and copy nothing".to_owned());
-        }
-        Err("it names no back end".to_owned())
+        Ok(format!(
+            "s3:{}/{}",
+            needed(s3, "endpoint")?,
+            needed(s3, "bucket")?
+        ))
+    }
+
+    fn rest(&mut self, rest: &Value) -> Result<String, String> {
+        self.entry(rest, "RESTIC_REST_USERNAME", "/userSecretRef");
+        // As k8up spells it.
+        self.entry(rest, "RESTIC_REST_PASSWORD", "/passwordSecretReg");
+        Ok(format!("rest:{}", needed(rest, "url")?))
+    }
+
+    fn azure(&mut self, azure: &Value) -> Result<String, String> {
+        self.entry(azure, "AZURE_ACCOUNT_NAME", "/accountNameSecretRef");
+        self.entry(azure, "AZURE_ACCOUNT_KEY", "/accountKeySecretRef");
+        let path = Some(text(azure, "/path"))
+            .filter(|path| !path.is_empty())
+            .unwrap_or("/");
+        Ok(format!("azure:{}:{path}", needed(azure, "container")?))
+    }
+
+    fn gcs(&mut self, gcs: &Value) -> Result<String, String> {
+        self.entry(gcs, "GOOGLE_PROJECT_ID", "/projectIDSecretRef");
+        self.entry(gcs, "GOOGLE_ACCESS_TOKEN", "/accessTokenSecretRef");
+        Ok(format!("gs:{}:/", needed(gcs, "bucket")?))
+    }
+
+    fn b2(&mut self, b2: &Value) -> Result<String, String> {
+        self.entry(b2, "B2_ACCOUNT_ID", "/accountIDSecretRef");
+        self.entry(b2, "B2_ACCOUNT_KEY", "/accountKeySecretRef");
+        Ok(format!("b2:{}:{}", needed(b2, "bucket")?, text(b2, "/path")))
+    }
+
+    fn swift(&mut self, swift: &Value) -> Result<String, String> {
+        self.notes.push(
+            "the variables of Swift (OS_…, ST_…) have to be put into the Secret of the ResticRepository"
+                .to_owned(),
+        );
+        Ok(format!(
+            "swift:{}:{}",
+            needed(swift, "container")?,
+            text(swift, "/path")
+        ))
+    }
+
+    fn local(&mut self, _: &Value) -> Result<String, String> {
+        Err("its repository is a folder of a volume: put a server in front of it (rest-server), and copy nothing".to_owned())
+    }
+}
+
+/// A field of a back end that must not come from the operator's environment.
+fn needed(kind: &Value, name: &str) -> Result<String, String> {
+    match text(kind, &format!("/{name}")) {
+        "" => Err(format!(
+            "its {name} is that of the operator's environment; write it into spec.backend first"
+        )),
+        value => Ok(value.to_owned()),
     }
 }

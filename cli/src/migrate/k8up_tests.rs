@@ -182,3 +182,87 @@ fn what_is_in_the_operators_environment_is_not_guessed() {
         "{notes}"
     );
 }
+
+#[test]
+fn a_schedule_of_which_something_is_left_out_is_not_stopped() {
+    let pod = json!({ "metadata": { "name": "dump", "namespace": "shop" } });
+    let bare =
+        json!({ "metadata": { "name": "db", "namespace": "shop", "annotations": { COMMAND: "dump" } } });
+    for (more, pods, commands, whole) in [
+        (json!({}), vec![], vec![], true),
+        (
+            json!({ "archive": { "schedule": "@weekly" } }),
+            vec![],
+            vec![],
+            false,
+        ),
+        (json!({}), vec![pod], vec![], false),
+        (json!({}), vec![], vec![bare], false),
+    ] {
+        let found = Found {
+            schedules: vec![schedule(more)],
+            claims: vec![claim("data", None)],
+            pods: commands,
+            pre_backup_pods: pods,
+            ..Found::default()
+        };
+        let plan = plan(&found, false);
+        assert!(of_kind(&plan, "ResticBackup").len() == 1, "{:#?}", plan.objects);
+        let wanted = if whole {
+            crate::migrate::plan::SOURCE
+        } else {
+            crate::migrate::plan::IN_PART
+        };
+        for object in &plan.objects {
+            let annotations = object["metadata"]["annotations"].as_object().unwrap();
+            let names: Vec<&String> = annotations.keys().collect();
+            assert_eq!(names, [wanted], "{object:#}");
+        }
+    }
+}
+
+#[test]
+fn tags_that_narrow_a_prune_narrow_the_rules() {
+    let policies = |retention: Value| {
+        let found = Found {
+            schedules: vec![schedule(
+                json!({ "prune": { "schedule": "@weekly", "retention": retention } }),
+            )],
+            claims: vec![claim("data", None), claim("media", None)],
+            ..Found::default()
+        };
+        let plan = plan(&found, false);
+        valid(&plan);
+        let policies = of_kind(&plan, "GlobalRetentionPolicy");
+        let rules = policies
+            .iter()
+            .flat_map(|policy| list(policy, "/spec/policies").to_vec());
+        (rules.collect::<Vec<Value>>(), notes(&plan))
+    };
+    let (rules, said) = policies(json!({ "keepDaily": 3, "tags": ["a", "b,c"] }));
+    let selectors: Vec<String> = rules.iter().map(|rule| rule["selector"].to_string()).collect();
+    assert_eq!(rules.len(), 6, "two for theirs, two for each of ours: {rules:#?}");
+    assert!(
+        selectors.iter().all(|selector| selector.contains("\"tags\"")),
+        "what has none of the tags is kept: {selectors:?}"
+    );
+    assert_eq!(
+        (&rules[0]["selector"], &rules[1]["selector"]),
+        (
+            &json!({ "hostname": "shop", "tags": ["a"] }),
+            &json!({ "hostname": "shop", "tags": ["b", "c"] })
+        )
+    );
+    assert!(said.contains("a rule for each of these tags"), "{said}");
+
+    let (rules, said) = policies(json!({ "keepDaily": 3, "hostnames": ["other"] }));
+    assert!(rules.is_empty(), "{rules:#?}");
+    assert!(said.contains("retention.hostnames does not name shop"), "{said}");
+    let (rules, _) = policies(json!({ "keepDaily": 3, "hostnames": ["other", "shop"] }));
+    assert_eq!(rules[0]["selector"], json!({ "hostname": "shop" }));
+    let (rules, said) = policies(json!({ "keepDaily": 3, "tags": ["a", ""] }));
+    assert!(
+        rules.is_empty() && said.contains("an entry without a tag"),
+        "{said}"
+    );
+}

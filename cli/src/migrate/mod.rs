@@ -4,15 +4,20 @@
 pub mod cluster;
 mod cron;
 mod cron_env;
+mod cron_file;
+mod cron_keep;
 mod cron_pod;
+mod cron_run;
 mod finish;
 #[cfg(test)]
 mod fixtures;
 mod k8up;
 mod k8up_backend;
+mod k8up_keep;
 mod keep;
-mod original;
+pub mod original;
 pub mod plan;
+mod present;
 mod render;
 mod restic_args;
 pub mod secret;
@@ -32,6 +37,7 @@ use self::plan::Plan;
 use self::secret::Secrets;
 use crate::arguments::{Cron, Finish, KubeArguments, MigrateCommand, MoveIn, Tool};
 use crate::failure::{Failure, code};
+use crate::objects::at;
 use crate::output::{note, print};
 
 /// Carries a command out.
@@ -107,7 +113,7 @@ async fn of_velero(cluster: &Cluster, namespace: Option<&str>) -> Result<velero:
     let all = |resource: &'static str| cluster.list_in(resource, None);
     let mut repositories = all(velero::RESOURCE).await?.ok_or_else(missing)?;
     if let Some(namespace) = namespace {
-        repositories.retain(|one| plan::text(one, "/spec/volumeNamespace") == namespace);
+        repositories.retain(|one| crate::objects::text(one, "/spec/volumeNamespace") == namespace);
     }
     Ok(velero::Found {
         repositories,
@@ -142,7 +148,7 @@ async fn of_file(kube: &KubeArguments, cron: &Cron) -> Result<u8, Failure> {
         path: file.display().to_string(),
         error,
     })?;
-    let plan = cron::of_file(&content, namespace, name);
+    let plan = cron_file::of_file(&content, namespace, name);
     let plan = plan.map_err(|why| Failure::Usage(format!("{}: {why}", file.display())))?;
     carry_out(
         &Cluster::new(kube, Some(namespace)),
@@ -167,9 +173,10 @@ async fn carry_out(cluster: &Cluster, plan: &Plan, secrets: &Secrets, apply: boo
     for object in made.iter().chain(&plan.objects) {
         prepared.push(cluster.prepared(object).await?);
     }
-    for object in &prepared {
+    for (object, kept) in &prepared {
         cluster.apply(object).await?;
         note(&format!("wrote {}", render::name(object)));
+        kept.iter().for_each(|text| note(text));
     }
     for patch in &plan.patches {
         cluster.patch(patch).await?;
@@ -196,7 +203,7 @@ async fn seen(cluster: &Cluster, tool: Tool, namespace: Option<&str>) -> Result<
         let mine = objects.into_iter().filter(|object| finish::is_of(tool, object));
         let chosen = |object: &Value| match namespace {
             Some(namespace) if tool == Tool::Velero => {
-                finish::source(object).is_some_and(|(_, of, _)| of == namespace)
+                finish::sources(object).iter().any(|(_, of, _)| *of == namespace)
             }
             _ => true,
         };
@@ -208,25 +215,51 @@ async fn seen(cluster: &Cluster, tool: Tool, namespace: Option<&str>) -> Result<
         repositories: if tool == Tool::Original { found } else { of(found) },
         backups: of(all(backups).await?),
         policies: of(all(policies).await?),
-        theirs: Vec::new(),
+        ..finish::Seen::default()
     };
-    if [Tool::Original, Tool::Velero].contains(&tool) {
+    let Some(theirs) = finish::resource(tool) else {
         return Ok(seen);
-    }
+    };
     let ours = seen
         .repositories
         .iter()
         .chain(&seen.backups)
         .chain(&seen.policies);
     let named: BTreeSet<(String, String, String)> = ours
-        .filter_map(finish::source)
+        .flat_map(|object| [finish::sources(object), finish::in_part(object)].concat())
         .map(|(resource, namespace, name)| (resource.to_owned(), namespace.to_owned(), name.to_owned()))
         .collect();
     for (resource, namespace, name) in named {
         seen.theirs
             .extend(cluster.get(&resource, &namespace, &name).await?);
     }
+    // Where the tool was removed nothing of it goes on.
+    if cluster.list(theirs).await?.is_some() {
+        compare(cluster, tool, namespace, &mut seen).await?;
+    }
     Ok(seen)
+}
+
+/// What a migration would make now: theirs may have changed since ours was made.
+async fn compare(
+    cluster: &Cluster,
+    tool: Tool,
+    namespace: Option<&str>,
+    seen: &mut finish::Seen,
+) -> Result<(), Failure> {
+    let from = MoveIn {
+        namespace: namespace.map(str::to_owned),
+        apply: false,
+        running: false,
+    };
+    let (plan, _) = read(cluster, tool, &from).await?;
+    let is_there = |wanted: &Value| seen.backups.iter().any(|backup| at(backup) == at(wanted));
+    let wanted = plan.objects.into_iter();
+    seen.missing = wanted
+        .filter(|object| object["kind"] == "ResticBackup" && !is_there(object))
+        .collect();
+    seen.left = plan.in_part;
+    Ok(())
 }
 
 /// Changes the tools over.
@@ -239,14 +272,10 @@ async fn end(kube: &KubeArguments, finish: &Finish) -> Result<u8, Failure> {
             "nothing here was migrated from {name}; fleet migrate {name} --apply does it"
         )));
     }
-    let steps = finish::steps(tool, &seen);
+    let steps = finish::steps(tool, &seen, finish.untried);
     if !steps.blocked.is_empty() {
-        return Err(Failure::Usage(format!(
-            "nothing was changed, and {name} goes on:\n  {}",
-            steps.blocked.join("\n  ")
-        )));
+        return Err(Failure::Usage(steps.refusal(name)));
     }
-    steps.notes.iter().for_each(|text| note(text));
     for patch in &steps.patches {
         if finish.yes {
             cluster.patch(patch).await?;
@@ -257,8 +286,9 @@ async fn end(kube: &KubeArguments, finish: &Finish) -> Result<u8, Failure> {
             patch.what
         ));
     }
+    steps.notes.iter().for_each(|text| note(text));
     match (steps.patches.is_empty(), finish.yes) {
-        (true, _) => note("nothing is left to be done"),
+        (true, _) => note("finish has nothing left to do"),
         (_, true) => {}
         (_, false) => {
             note(&format!(

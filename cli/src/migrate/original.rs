@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::plan::{FROM, Patch, Plan, at, list, text};
+use super::plan::{FROM, Patch, Plan};
 use crate::arguments::Tool;
+use crate::objects::{at, list, text};
 
 /// What is read, in this order.
 pub const RESOURCES: [&str; 4] = [

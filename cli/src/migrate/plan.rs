@@ -1,16 +1,21 @@
 //! What a migration comes to, whatever the tool: resources of ours, Secrets, changes of what is there, and what a person
 //! has to know. Pure.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::secret::NewSecret;
 use crate::arguments::Tool;
+use crate::check::kube::API;
+use crate::objects::text;
 
 /// Label of what a migration has made: the tool.
 pub const FROM: &str = "fleet.resticbackup.io/migrated-from";
-/// Annotation: whose place it takes, as `RESOURCE/NAMESPACE/NAME`.
+/// Annotation: whose place it takes, each as `RESOURCE/NAMESPACE/NAME`, with commas between them.
 pub const SOURCE: &str = "fleet.resticbackup.io/migrated-source";
-const API: &str = "backup.resticbackup.io/v1alpha1";
+/// Annotation, written alike: whose place it takes in part only. `finish` does not stop these.
+pub const IN_PART: &str = "fleet.resticbackup.io/migrated-in-part";
 /// Name of the CronJob of a backup: `resticbackup-` and this, at most 52 characters.
 const LONGEST: usize = 39;
 
@@ -42,6 +47,8 @@ pub struct Plan {
     pub secrets: Vec<NewSecret>,
     pub patches: Vec<Patch>,
     pub notes: Vec<Note>,
+    /// Sources of which something was not carried over.
+    pub in_part: BTreeSet<String>,
 }
 
 /// Where a resource of ours goes, and whose place it takes.
@@ -63,7 +70,33 @@ impl Plan {
             secrets: Vec::new(),
             patches: Vec::new(),
             notes: Vec::new(),
+            in_part: BTreeSet::new(),
         }
+    }
+
+    /// Adds a note that something of a source is not carried over, so that `finish` must not stop it.
+    pub fn leave(&mut self, source: &str, about: &str, text: impl Into<String>) {
+        self.in_part.insert(source.to_owned());
+        self.note(about, text);
+    }
+
+    /// Marks what takes the place of a source in part only. The last step of making a plan.
+    #[must_use]
+    pub fn settled(mut self) -> Plan {
+        for object in &mut self.objects {
+            let annotations = &mut object["metadata"]["annotations"];
+            let sources = text(annotations, &format!("/{}", SOURCE.replace('/', "~1"))).to_owned();
+            let sources = sources.split(',').filter(|source| !source.is_empty());
+            let (in_part, whole): (Vec<&str>, Vec<&str>) =
+                sources.partition(|source| self.in_part.contains(*source));
+            *annotations = json!({});
+            for (annotation, sources) in [(SOURCE, whole), (IN_PART, in_part)] {
+                if !sources.is_empty() {
+                    annotations[annotation] = json!(sources.join(","));
+                }
+            }
+        }
+        self
     }
 
     /// Adds a note.
@@ -188,31 +221,6 @@ pub fn dns_name(text: &str) -> String {
 
 fn cut(name: &str, longest: usize) -> &str {
     name.get(..longest).unwrap_or(name).trim_end_matches('-')
-}
-
-/// A text at a place of an object; empty where there is none.
-#[must_use]
-pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
-/// A list at a place of an object; empty where there is none.
-#[must_use]
-pub fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    let list = object.pointer(pointer).and_then(Value::as_array);
-    list.map(Vec::as_slice).unwrap_or_default()
-}
-
-/// Namespace and name of an object.
-#[must_use]
-pub fn at(object: &Value) -> (&str, &str) {
-    (
-        text(object, "/metadata/namespace"),
-        text(object, "/metadata/name"),
-    )
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::plan::{Plan, at, text};
+use super::plan::Plan;
 use crate::arguments::Tool;
+use crate::objects::{at, text};
 use crate::run::yaml;
 
 /// The manifests. Of a Secret only where its values come from: `--apply` makes it.
@@ -105,12 +106,12 @@ mod tests {
             ("RESTIC_PASSWORD".to_owned(), Source::literal("right horse")),
             ("AWS_ACCESS_KEY_ID".to_owned(), Source::whole("s3", "user")),
         ];
-        let secret = reference(&mut plan, "shop", "nas", entries.into());
         let place = Place {
             namespace: "shop".to_owned(),
             name: "nas".to_owned(),
             source: String::new(),
         };
+        let secret = reference(&mut plan, &place, entries.into());
         plan.repository(&place, "s3:x/y", &secret, json!({}));
         plan.note("CronJob shop/x", "a\u{1b}[2J");
         let text = manifests(&plan) + &next(&plan, false);

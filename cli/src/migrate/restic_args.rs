@@ -22,6 +22,8 @@ pub struct Call {
     pub prune: bool,
     /// Options that are not carried over, and why.
     pub left_out: Vec<(String, String)>,
+    /// Why it is not certain what a forget keeps. Then no rule is made of it.
+    pub unclear: Vec<String>,
 }
 
 /// Options with a value.
@@ -106,6 +108,23 @@ const SILENT: [&str; 14] = [
     "cacert",
     "parent",
 ];
+/// Options of a forget that do not change what it keeps, or that a rule has.
+const OF_FORGET: [&str; 14] = [
+    "repo",
+    "option",
+    "host",
+    "tag",
+    "prune",
+    "compact",
+    "tls-client-cert",
+    "limit-upload",
+    "limit-download",
+    "max-unused",
+    "max-repack-size",
+    "repack-small",
+    "repack-uncompressed",
+    "repack-cacheable-only",
+];
 const COUNTS: [(&str, &str); 6] = [
     ("keep-last", "keepLast"),
     ("keep-hourly", "keepHourly"),
@@ -128,6 +147,7 @@ const SPANS: [(&str, &str); 6] = [
 pub fn call(arguments: &[String]) -> Call {
     let mut call = Call::default();
     let mut rest = arguments.iter();
+    let mut options = Vec::new();
     let mut only_paths = false;
     while let Some(word) = rest.next() {
         if only_paths || !word.starts_with('-') || word == "-" {
@@ -141,28 +161,91 @@ pub fn call(arguments: &[String]) -> Call {
             only_paths = true;
             continue;
         }
-        let (name, value) = match word.strip_prefix("--") {
+        let found = match word.strip_prefix("--") {
             Some(long) => match long.split_once('=') {
-                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-                None => (long.to_owned(), None),
+                Some((name, value)) => vec![(name.to_owned(), Some(value.to_owned()))],
+                None => vec![(long.to_owned(), None)],
             },
             None => short(&call.command, word),
         };
-        let valued = VALUED.contains(&name.as_str()) || name.starts_with("keep-within-");
-        let value = match value {
-            None if valued => rest.next().cloned(),
-            value => value,
-        };
-        call.option(&name, value.as_deref());
+        for (name, value) in found {
+            let valued = VALUED.contains(&name.as_str()) || name.starts_with("keep-within-");
+            let value = match value {
+                None if valued => rest.next().cloned(),
+                value => value,
+            };
+            call.option(&name, value.as_deref());
+            options.push((name, value.unwrap_or_default()));
+        }
+    }
+    if call.command == "forget" {
+        call.unclear = unclear(&call, &options);
     }
     call
 }
 
-/// Name and value of a short option.
-fn short(command: &str, word: &str) -> (String, Option<String>) {
+/// Why it is not certain what a forget keeps, or of which snapshots. An option that is not known here is a reason.
+fn unclear(call: &Call, options: &[(String, String)]) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for name in ["host", "tag"] {
+        let values: Vec<&String> = options
+            .iter()
+            .filter(|one| one.0 == name)
+            .map(|one| &one.1)
+            .collect();
+        if values.len() > 1 {
+            reasons.push(format!("it has several --{name}"));
+        }
+        if values
+            .iter()
+            .any(|value| value.split(',').any(|part| part.trim().is_empty()))
+        {
+            reasons.push(format!("its --{name} is empty"));
+        }
+    }
+    for (name, value) in options {
+        let known = match name.as_str() {
+            "group-by" => {
+                let mut groups: Vec<&str> = value.split(',').map(str::trim).collect();
+                groups.sort_unstable();
+                groups == ["host", "paths"]
+            }
+            // A count below 0 and "unlimited" keep everything.
+            name if COUNTS.iter().any(|(theirs, _)| *theirs == name) => {
+                value.parse::<i64>().is_ok_and(|count| count >= 0)
+            }
+            name if SPANS.iter().any(|(theirs, _)| *theirs == name) => span(value).is_some(),
+            // A list means all of its tags at once, which no rule of ours can say.
+            "keep-tag" => !value.is_empty() && !value.contains(|c: char| c == ',' || c.is_whitespace()),
+            name => SILENT.contains(&name) || OF_FORGET.contains(&name),
+        };
+        if !known {
+            let value = if value.is_empty() {
+                String::new()
+            } else {
+                format!("={value}")
+            };
+            reasons.push(format!(
+                "--{}{value} changes what it removes",
+                name.trim_start_matches('-')
+            ));
+        }
+    }
+    if !call.paths.is_empty() {
+        reasons.push("it names snapshots".to_owned());
+    }
+    if !call.keep.is_empty() && call.keep.keys().all(|name| name == "keepTags") {
+        reasons.push("--keep-tag alone is no rule of ours".to_owned());
+    }
+    reasons
+}
+
+/// Names and values of short options that are written as one word.
+fn short(command: &str, word: &str) -> Vec<(String, Option<String>)> {
     let mut letters = word.chars().skip(1);
     let name = match (letters.next(), command) {
         (Some('r'), _) => "repo",
+        (Some('H'), "forget") => "keep-hourly",
         (Some('H'), _) => "host",
         (Some('e'), _) => "exclude",
         (Some('x'), _) => "one-file-system",
@@ -172,7 +255,8 @@ fn short(command: &str, word: &str) -> (String, Option<String>) {
         (Some('q'), _) => "quiet",
         (Some('v'), _) => "verbose",
         (Some('g'), _) => "group-by",
-        (Some('n'), "forget") => "dry-run",
+        (Some('n'), _) => "dry-run",
+        (Some('c'), "forget") => "compact",
         (Some('l'), "forget") => "keep-last",
         (Some('d'), "forget") => "keep-daily",
         (Some('w'), "forget") => "keep-weekly",
@@ -181,9 +265,26 @@ fn short(command: &str, word: &str) -> (String, Option<String>) {
         _ => word,
     };
     let value: String = letters.collect();
+    let switch = [
+        "one-file-system",
+        "force",
+        "quiet",
+        "verbose",
+        "dry-run",
+        "compact",
+    ]
+    .contains(&name);
+    if switch {
+        let more = if value.is_empty() || value.starts_with('=') {
+            Vec::new()
+        } else {
+            short(command, &format!("-{value}"))
+        };
+        return [vec![(name.to_owned(), None)], more].concat();
+    }
     let value = value.strip_prefix('=').unwrap_or(&value).to_owned();
-    let switch = ["one-file-system", "force", "quiet", "verbose"].contains(&name);
-    (name.to_owned(), (!value.is_empty() && !switch).then_some(value))
+    let value = (!value.is_empty() && name != word).then_some(value);
+    vec![(name.to_owned(), value)]
 }
 
 impl Call {
@@ -251,43 +352,5 @@ impl Call {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(line: &str) -> Call {
-        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        call(&words)
-    }
-
-    #[test]
-    fn a_backup_is_read() {
-        let call = of(
-            "-r s3:http://x/b backup /data --host=web --tag a,b --tag c -x -e *.tmp --exclude-caches --limit-upload 10 --no-lock -o s3.x=1 -q",
-        );
-        assert_eq!(call.command, "backup");
-        assert_eq!(call.repository.as_deref(), Some("s3:http://x/b"));
-        assert_eq!(call.host.as_deref(), Some("web"));
-        assert_eq!(call.tags, ["a", "b", "c"]);
-        assert_eq!(call.paths, ["/data"]);
-        assert_eq!(call.excludes, ["*.tmp"]);
-        assert_eq!(
-            call.extra,
-            ["--one-file-system", "--exclude-caches", "--limit-upload=10"]
-        );
-        let left: Vec<&str> = call.left_out.iter().map(|(option, _)| option.as_str()).collect();
-        assert_eq!(left, ["--no-lock", "--option=s3.x=1"]);
-    }
-
-    #[test]
-    fn a_forget_is_read() {
-        let call = of(
-            "forget --keep-daily 7 -w 4 --keep-within=14d --keep-last 0 --keep-within-hourly 2w --prune --group-by host",
-        );
-        assert!(call.prune);
-        assert_eq!(
-            Value::Object(call.keep),
-            json!({ "keepDaily": 7, "keepWeekly": 4, "keepWithin": "14d" })
-        );
-        assert_eq!(call.left_out[0].0, "--keep-within-hourly=2w");
-    }
-}
+#[path = "restic_args_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::plan::{FROM, Plan};
+use super::plan::{FROM, Place, Plan, SOURCE};
 
 /// Secrets that were read, by namespace and name, with their values as texts.
 pub type Secrets = BTreeMap<(String, String), BTreeMap<String, String>>;
@@ -107,6 +107,8 @@ pub struct NewSecret {
     pub namespace: String,
     pub name: String,
     pub tool: &'static str,
+    /// Whose credentials they are, as in the annotation of resources.
+    pub source: String,
     /// Namespace of the Secrets that it is made of.
     pub from: String,
     pub entries: BTreeMap<String, Source>,
@@ -122,18 +124,22 @@ impl NewSecret {
         for (name, source) in &self.entries {
             data.insert(name, source.value(&self.from, secrets)?);
         }
-        Ok(json!({
+        let mut manifest = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
             "metadata": { "name": self.name, "namespace": self.namespace, "labels": { FROM: self.tool } },
             "stringData": data,
-        }))
+        });
+        if !self.source.is_empty() {
+            manifest["metadata"]["annotations"] = json!({ SOURCE: self.source });
+        }
+        Ok(manifest)
     }
 }
 
-/// `credentialsSecretRef` of a repository: the other tool's own Secret where it has what we need under our names, else one
-/// that is added to the plan under `name`.
+/// `credentialsSecretRef` of the repository that is added at this place next: the other tool's own Secret where it has what
+/// we need under our names, else one that is added to the plan and named after the repository.
 #[must_use]
-pub fn reference(plan: &mut Plan, namespace: &str, name: &str, entries: BTreeMap<String, Source>) -> Value {
+pub fn reference(plan: &mut Plan, place: &Place, entries: BTreeMap<String, Source>) -> Value {
     let mut used = entries.values().map(|source| source.secret.as_str());
     let first = used.next().unwrap_or_default().to_owned();
     let as_it_is = used.all(|secret| secret == first)
@@ -148,12 +154,14 @@ pub fn reference(plan: &mut Plan, namespace: &str, name: &str, entries: BTreeMap
             None => json!({ "name": first }),
         };
     }
-    let name = format!("{name}-restic");
+    let repository = plan.free("ResticRepository", &place.namespace, &place.name);
+    let name = format!("{repository}-restic");
     plan.secrets.push(NewSecret {
-        namespace: namespace.to_owned(),
+        namespace: place.namespace.clone(),
         name: name.clone(),
         tool: plan.tool.as_str(),
-        from: namespace.to_owned(),
+        source: place.source.clone(),
+        from: place.namespace.clone(),
         entries,
     });
     json!({ "name": name })
@@ -166,15 +174,23 @@ pub fn without_user(url: &str, entries: &mut BTreeMap<String, Source>) -> String
     let Some((head, rest)) = url.split_once("://").filter(|_| url.starts_with("rest:")) else {
         return url.to_owned();
     };
-    // The last @: a password may hold one.
-    let Some((user, host)) = rest.rsplit_once('@') else {
+    // An @ behind the first slash belongs to the path. Before it the last one counts: a password may hold one.
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Some((user, host)) = authority.rsplit_once('@') else {
         return url.to_owned();
     };
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
     for (variable, value) in [("RESTIC_REST_USERNAME", user), ("RESTIC_REST_PASSWORD", password)] {
         entries.insert(variable.to_owned(), Source::literal(&decoded(value)));
     }
-    format!("{head}://{host}")
+    format!("{head}://{host}{path}")
+}
+
+/// Where a repository lies, however its URL is written.
+#[must_use]
+pub fn location(url: &str) -> String {
+    let url = without_user(url.trim(), &mut BTreeMap::new());
+    url.trim_end_matches('/').to_owned()
 }
 
 /// Without `%41` and the like.
@@ -215,7 +231,8 @@ pub fn variables(secret: &str, keys: &BTreeMap<String, String>) -> BTreeMap<Stri
     let ours = keys
         .keys()
         .filter(|key| PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
-        .filter(|key| !NOT.contains(&key.as_str()));
+        // A command is run by restic.
+        .filter(|key| !NOT.contains(&key.as_str()) && !key.ends_with("_COMMAND"));
     ours.map(|key| (key.clone(), Source::whole(secret, key)))
         .collect()
 }
@@ -252,6 +269,28 @@ mod tests {
         list.iter().map(entry).collect()
     }
 
+    fn place() -> Place {
+        Place {
+            namespace: "shop".to_owned(),
+            name: "data".to_owned(),
+            source: "cronjobs.batch/shop/data".to_owned(),
+        }
+    }
+
+    #[test]
+    fn two_repositories_of_one_name_have_a_secret_each() {
+        let mut plan = Plan::new(Tool::Cron, false);
+        let mut names = Vec::new();
+        for password in ["p", "q"] {
+            let literal = [("RESTIC_PASSWORD".to_owned(), Source::literal(password))].into();
+            let secret = reference(&mut plan, &place(), literal);
+            let repository = plan.repository(&place(), "s3:x/y", &secret, json!({}));
+            names.push((repository, secret["name"].as_str().unwrap_or_default().to_owned()));
+        }
+        let of = |name: &str| (name.to_owned(), format!("{name}-restic"));
+        assert_eq!(names, [of("data"), of("data-2")]);
+    }
+
     #[test]
     fn a_secret_that_has_our_names_is_used_as_it_is() {
         let mut plan = Plan::new(Tool::Volsync, false);
@@ -259,17 +298,17 @@ mod tests {
             ("RESTIC_PASSWORD", "r", "RESTIC_PASSWORD"),
             ("AWS_ACCESS_KEY_ID", "r", "AWS_ACCESS_KEY_ID"),
         ]);
-        assert_eq!(reference(&mut plan, "shop", "data", same), json!({ "name": "r" }));
+        assert_eq!(reference(&mut plan, &place(), same), json!({ "name": "r" }));
         let password = entries(&[("RESTIC_PASSWORD", "r", "password")]);
         let wanted = json!({ "name": "r", "key": "password" });
-        assert_eq!(reference(&mut plan, "shop", "data", password), wanted);
+        assert_eq!(reference(&mut plan, &place(), password), wanted);
         assert!(plan.secrets.is_empty());
         let two = entries(&[
             ("RESTIC_PASSWORD", "r", "RESTIC_PASSWORD"),
             ("AWS_ACCESS_KEY_ID", "s3", "AWS_ACCESS_KEY_ID"),
         ]);
         assert_eq!(
-            reference(&mut plan, "shop", "data", two),
+            reference(&mut plan, &place(), two),
             json!({ "name": "data-restic" })
         );
         assert_eq!(plan.secrets.len(), 1);
@@ -286,6 +325,7 @@ mod tests {
             namespace: "velero".to_owned(),
             name: "x".to_owned(),
             tool: "velero",
+            source: "namespaces/shop/shop".to_owned(),
             from: "velero".to_owned(),
             entries: BTreeMap::from([
                 (
@@ -321,6 +361,8 @@ mod tests {
             "s3:http://minio:9000/b",
             "sftp:user@host:/srv",
             "rest:http://host/",
+            "rest:http://host/a:b@c",
+            "sftp://backup@nas//srv",
         ] {
             assert_eq!(without_user(plain, &mut entries), plain);
         }
@@ -335,6 +377,8 @@ mod tests {
             "AWS_REGION",
             "PGPASSWORD",
             "RESTIC_HOST",
+            "RESTIC_PASSWORD_COMMAND",
+            "RESTIC_FROM_PASSWORD_COMMAND",
         ];
         let keys = keys.map(|key| (key.to_owned(), "x".to_owned())).into();
         let found = variables("r", &keys);

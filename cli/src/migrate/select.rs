@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::plan::{list, text};
+use crate::objects::{list, text};
 
 /// Whether labels match a metav1.LabelSelector.
 #[must_use]

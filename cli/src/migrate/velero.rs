@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::keep;
-use super::plan::{Place, Plan, at, list, text};
+use super::plan::{Place, Plan};
 use super::secret::{self, Source};
 use super::velero_storage::credentials;
 use super::when::{DAILY, when};
 use crate::arguments::Tool;
+use crate::objects::{at, list, text};
 
 /// What is read.
 pub const RESOURCE: &str = "backuprepositories.velero.io";
@@ -104,12 +105,12 @@ fn one(plan: &mut Plan, found: &Found, repository: &Value, about: &str) {
         Source::whole(PASSWORD.0, PASSWORD.1),
     );
     let name = format!("restic-{workload}");
-    let secret = secret::reference(plan, &own, &name, entries);
     let place = Place {
         namespace: own.clone(),
         name,
         source: source_of(&workload),
     };
+    let secret = secret::reference(plan, &place, entries);
     // The keys of the bucket stay in Velero's namespace.
     let labels = json!({ "kubernetes.io/metadata.name": workload });
     let allowed =
@@ -123,17 +124,15 @@ fn source_of(workload: &str) -> String {
     format!("namespaces/{workload}/{workload}")
 }
 
-/// The last backup of a claim's volume.
-struct Volume<'a> {
-    /// uid of the claim.
-    uid: &'a str,
-    started: &'a str,
-    completed: bool,
-}
-
-/// Backups for the claims of a namespace whose volumes Velero has stored, and their policy.
-fn volumes(plan: &mut Plan, found: &Found, own: &str, workload: &str, repository: &str, about: &str) {
-    let mut claims: BTreeMap<&str, Vec<Volume<'_>>> = BTreeMap::new();
+/// uids that claims of a namespace had when Velero stored their volumes.
+fn claims_of<'a>(
+    plan: &mut Plan,
+    found: &'a Found,
+    own: &str,
+    workload: &str,
+    about: &str,
+) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let mut claims: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for volume in &found.volumes {
         if text(volume, "/spec/pod/namespace") != workload || at(volume).0 != own {
             continue;
@@ -148,12 +147,17 @@ fn volumes(plan: &mut Plan, found: &Found, own: &str, workload: &str, repository
             );
             continue;
         };
-        claims.entry(claim).or_default().push(Volume {
-            uid: text(volume, "/spec/tags/pvc-uid"),
-            started: text(volume, "/metadata/creationTimestamp"),
-            completed: text(volume, "/status/phase") == "Completed",
-        });
+        claims
+            .entry(claim)
+            .or_default()
+            .insert(text(volume, "/spec/tags/pvc-uid"));
     }
+    claims
+}
+
+/// Backups for the claims of a namespace whose volumes Velero has stored, and their policy.
+fn volumes(plan: &mut Plan, found: &Found, own: &str, workload: &str, repository: &str, about: &str) {
+    let claims = claims_of(plan, found, own, workload, about);
     if claims.is_empty() {
         plan.note(
             about,
@@ -161,54 +165,32 @@ fn volumes(plan: &mut Plan, found: &Found, own: &str, workload: &str, repository
         );
         return;
     }
-    let (schedule, kept) = schedule_of(plan, found, workload, about);
+    let times = schedule_of(plan, found, workload, about);
     let reference = json!({ "name": repository, "namespace": own });
     let mut rules = Vec::new();
-    for (claim, mut seen) in claims {
-        seen.sort_by_key(|volume| volume.started);
-        let uids: BTreeSet<&str> = seen
-            .iter()
-            .map(|volume| volume.uid)
-            .filter(|uid| !uid.is_empty())
-            .collect();
-        let last = seen.iter().rev().find(|volume| volume.completed);
-        let place = Place {
-            namespace: workload.to_owned(),
-            name: claim.to_owned(),
-            source: source_of(workload),
-        };
+    for (claim, uids) in claims {
         let there = found.claims.iter().find(|one| at(one) == (workload, claim));
-        let uid = there
-            .map(|one| text(one, "/metadata/uid"))
-            .or(last.map(|last| last.uid));
-        let uid = uid.unwrap_or_default();
-        rules.extend(uids.iter().map(|uid| {
-            let tag = format!("pvc-uid={uid}");
-            keep::rule(json!({ "tags": [tag] }), &["host"], &kept)
-        }));
-        if there.is_none() {
-            plan.note(about, format!("claim {workload}/{claim} is not there any more: its history is kept, and no backup is made"));
-            continue;
-        }
-        let tags: Vec<String> = (!uid.is_empty())
-            .then(|| format!("pvc-uid={uid}"))
-            .into_iter()
-            .collect();
-        if !uids.contains(uid) {
+        let Some(there) = there else {
             plan.note(
                 about,
-                format!(
-                    "claim {workload}/{claim} was made anew since: its former history is a series of its own"
-                ),
+                format!("claim {workload}/{claim} is not there any more: no backup is made of it"),
             );
-            rules.push(keep::rule(json!({ "tags": tags }), &["host"], &kept));
+            continue;
+        };
+        let uid = text(there, "/metadata/uid");
+        if !uids.contains(uid) {
+            let text = format!(
+                "claim {workload}/{claim} was made anew since: its snapshots of before have the tag pvc-uid={}",
+                uids.into_iter().collect::<Vec<_>>().join(" or pvc-uid=")
+            );
+            plan.note(about, text);
         }
-        let spec = json!({
-            "schedule": schedule.0, "timezone": schedule.1,
-            "source": { "pvc": { "claimName": claim } },
-            "restic": { "hostname": HOST, "tags": tags },
-        });
-        plan.backup(&place, reference.clone(), spec);
+        let name = backup(plan, (workload, claim), uid, &reference, &times);
+        rules.extend(times.kept.as_ref().map(|kept| {
+            // Velero expires its own snapshots, by its Backups: ours only.
+            let own = json!({ "hostname": HOST, "tags": [format!("fleet.backup={workload}/{name}")] });
+            keep::rule(own, &[], kept)
+        }));
     }
     plan.note(
         about,
@@ -218,6 +200,39 @@ fn volumes(plan: &mut Plan, found: &Found, own: &str, workload: &str, repository
              snapshotSelector.tags: [pvc-uid=UID] and hostname: {HOST}; its files lie at the root"
         ),
     );
+    policy(plan, own, workload, repository, rules, about);
+}
+
+/// A backup of a claim. Its name is the answer.
+fn backup(
+    plan: &mut Plan,
+    (namespace, claim): (&str, &str),
+    uid: &str,
+    reference: &Value,
+    times: &Times,
+) -> String {
+    let tags: Vec<String> = (!uid.is_empty())
+        .then(|| format!("pvc-uid={uid}"))
+        .into_iter()
+        .collect();
+    let place = Place {
+        namespace: namespace.to_owned(),
+        name: claim.to_owned(),
+        source: source_of(namespace),
+    };
+    let spec = json!({
+        "schedule": times.schedule, "timezone": times.timezone,
+        "source": { "pvc": { "claimName": claim } },
+        "restic": { "hostname": HOST, "tags": tags },
+    });
+    plan.backup(&place, reference.clone(), spec)
+}
+
+/// The policy of a namespace's backups. It does not prune: Velero goes on to do that.
+fn policy(plan: &mut Plan, own: &str, workload: &str, repository: &str, mut rules: Vec<Value>, about: &str) {
+    if rules.is_empty() {
+        return;
+    }
     if rules.len() > 64 {
         plan.note(
             about,
@@ -230,45 +245,54 @@ fn volumes(plan: &mut Plan, found: &Found, own: &str, workload: &str, repository
         name: repository.to_owned(),
         source: source_of(workload),
     };
-    plan.policy(&place, json!({ "name": repository }), DAILY, rules, true);
+    plan.policy(&place, json!({ "name": repository }), DAILY, rules, false);
+}
+
+/// When backups of a namespace run, and what is kept of them; `None` where that is not certain.
+struct Times {
+    schedule: String,
+    timezone: Option<String>,
+    kept: Option<Map<String, Value>>,
+}
+
+/// Whether a Schedule backs up a namespace.
+fn covers(schedule: &Value, workload: &str) -> bool {
+    let names =
+        |pointer: &str| -> Vec<&str> { list(schedule, pointer).iter().filter_map(Value::as_str).collect() };
+    let (included, excluded) = (
+        names("/spec/template/includedNamespaces"),
+        names("/spec/template/excludedNamespaces"),
+    );
+    let all = included.is_empty() || included.contains(&"*");
+    (all || included.contains(&workload)) && !excluded.contains(&workload)
 }
 
 /// When Velero backs up a namespace, and for how long it keeps that.
-fn schedule_of(
-    plan: &mut Plan,
-    found: &Found,
-    workload: &str,
-    about: &str,
-) -> ((String, Option<String>), Map<String, Value>) {
-    let covers = |schedule: &&Value| {
-        let names = |pointer: &str| -> Vec<&str> {
-            list(schedule, pointer).iter().filter_map(Value::as_str).collect()
-        };
-        let (included, excluded) = (
-            names("/spec/template/includedNamespaces"),
-            names("/spec/template/excludedNamespaces"),
-        );
-        let all = included.is_empty() || included.contains(&"*");
-        (all || included.contains(&workload)) && !excluded.contains(&workload)
-    };
-    let mut schedules = found.schedules.iter().filter(covers);
-    let Some(first) = schedules.next() else {
+fn schedule_of(plan: &mut Plan, found: &Found, workload: &str, about: &str) -> Times {
+    let schedules: Vec<&Value> = found
+        .schedules
+        .iter()
+        .filter(|one| covers(one, workload))
+        .collect();
+    let Some(first) = schedules.first() else {
         plan.note(
             about,
-            format!("no Schedule covers {workload}: ours runs once a day, and keeps 30 days"),
+            format!("no Schedule covers {workload}: ours runs once a day, and no policy is made"),
         );
-        let kept = json!({ "keepWithin": "30d" });
-        return (
-            (DAILY.to_owned(), None),
-            kept.as_object().cloned().unwrap_or_default(),
-        );
+        return Times {
+            schedule: DAILY.to_owned(),
+            timezone: None,
+            kept: None,
+        };
     };
-    let more = schedules.count();
-    if more > 0 {
+    if schedules.len() > 1 {
         let name = at(first).1;
         plan.note(
             about,
-            format!("{more} more Schedules cover {workload}; ours has the schedule of {name}"),
+            format!(
+                "{} more Schedules cover {workload}; ours has the schedule of {name}, and no policy is made",
+                schedules.len() - 1
+            ),
         );
     }
     let when = when(text(first, "/spec/schedule"));
@@ -279,18 +303,16 @@ fn schedule_of(
     let ttl = Some(text(first, "/spec/template/ttl"))
         .filter(|ttl| !ttl.is_empty())
         .unwrap_or("720h0m0s");
-    let span = keep::from_duration(ttl).unwrap_or_else(|| {
-        plan.note(
-            about,
-            format!("ttl {ttl:?} cannot be read; 30 days stand in its place"),
-        );
-        "30d".to_owned()
-    });
-    let kept = json!({ "keepWithin": span });
-    (
-        (when.schedule, when.timezone),
-        kept.as_object().cloned().unwrap_or_default(),
-    )
+    let span = keep::from_duration(ttl);
+    if span.is_none() {
+        plan.note(about, format!("ttl {ttl:?} cannot be read: no policy is made"));
+    }
+    let kept = span.filter(|_| schedules.len() == 1);
+    Times {
+        schedule: when.schedule,
+        timezone: when.timezone,
+        kept: kept.map(|span| Map::from_iter([("keepWithin".to_owned(), json!(span))])),
+    }
 }
 
 #[cfg(test)]

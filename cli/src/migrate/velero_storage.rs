@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::plan::text;
 use super::secret::Source;
+use crate::objects::text;
 
 /// Secret and key of its credentials; Velero's own default where it names none.
 #[must_use]

@@ -93,8 +93,10 @@ fn a_repository_stays_with_velero_and_its_volumes_become_backups_of_the_workload
     let policy = of_kind(&plan, "GlobalRetentionPolicy")[0];
     assert_eq!(
         policy["spec"]["policies"],
-        json!([{ "selector": { "tags": ["pvc-uid=u1"] }, "groupBy": ["host"], "retention": { "keepWithin": "10d" } }])
+        json!([{ "selector": { "hostname": "velero", "tags": ["fleet.backup=shop/db"] }, "retention": { "keepWithin": "10d" } }]),
+        "Velero expires its own"
     );
+    assert_eq!(policy["spec"]["prune"], false, "Velero goes on to do that");
     let notes: String = plan.notes.iter().map(|note| format!("{}\n", note.text)).collect();
     assert!(
         notes.contains("a repository of kopia") && notes.contains("\"data\" of its pods is no claim"),
@@ -104,21 +106,52 @@ fn a_repository_stays_with_velero_and_its_volumes_become_backups_of_the_workload
 }
 
 #[test]
-fn a_claim_that_is_gone_or_made_anew_keeps_its_history_as_a_series_of_its_own() {
+fn history_of_a_claim_that_is_gone_or_made_anew_is_left_to_velero() {
     let mut found = found();
     found.claims = vec![];
     let gone = plan(&found, false);
     valid(&gone);
     assert!(of_kind(&gone, "ResticBackup").is_empty());
-    assert_eq!(of_kind(&gone, "GlobalRetentionPolicy").len(), 1);
+    assert!(of_kind(&gone, "GlobalRetentionPolicy").is_empty());
     found.claims = vec![json!({ "metadata": { "name": "db", "namespace": "shop", "uid": "u2" } })];
     let anew = plan(&found, false);
     valid(&anew);
     let rules = &of_kind(&anew, "GlobalRetentionPolicy")[0]["spec"]["policies"];
-    assert_eq!(rules[0]["selector"], json!({ "tags": ["pvc-uid=u1"] }));
-    assert_eq!(rules[1]["selector"], json!({ "tags": ["pvc-uid=u2"] }));
+    assert!(
+        rules.to_string().contains("fleet.backup=") && !rules.to_string().contains("pvc-uid"),
+        "{rules}"
+    );
     assert_eq!(
         of_kind(&anew, "ResticBackup")[0]["spec"]["restic"]["tags"],
         json!(["pvc-uid=u2"])
     );
+    let notes: String = anew.notes.iter().map(|note| format!("{}\n", note.text)).collect();
+    assert!(
+        notes.contains("made anew since: its snapshots of before have the tag pvc-uid=u1"),
+        "{notes}"
+    );
+}
+
+#[test]
+fn no_policy_is_made_where_it_is_not_certain_what_velero_keeps() {
+    let all = found().schedules.remove(1);
+    let mut odd = all.clone();
+    odd["spec"]["template"]["ttl"] = json!("forever");
+    for (schedules, said) in [
+        (vec![], "no Schedule covers shop"),
+        (vec![all.clone(), all], "1 more Schedules cover shop"),
+        (vec![odd], "ttl \"forever\" cannot be read"),
+    ] {
+        let mut found = found();
+        found.schedules = schedules;
+        let plan = plan(&found, false);
+        valid(&plan);
+        assert_eq!(of_kind(&plan, "ResticBackup").len(), 1);
+        assert!(of_kind(&plan, "GlobalRetentionPolicy").is_empty(), "{said}");
+        assert!(
+            plan.notes.iter().any(|note| note.text.contains(said)),
+            "{:?}",
+            plan.notes
+        );
+    }
 }

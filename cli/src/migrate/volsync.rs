@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::keep;
-use super::plan::{Place, Plan, at, text};
+use super::plan::{Place, Plan};
 use super::secret::{self, Secrets, Source};
 use super::when::{DAILY, when};
 use crate::arguments::Tool;
+use crate::objects::{at, text};
 
 /// What is read.
 pub const RESOURCE: &str = "replicationsources.volsync.backube";
@@ -42,11 +43,16 @@ pub fn plan(sources: &[Value], secrets: &Secrets, running: bool) -> Plan {
         .iter()
         .filter(|source| source.pointer("/spec/restic").is_some())
         .collect();
-    // Sources that share a Secret share a repository, and nothing in it tells their snapshots apart.
-    let mut groups: BTreeMap<(&str, &str), Vec<&Value>> = BTreeMap::new();
+    // Sources that share a repository cannot be told apart in it, whatever their Secrets and namespaces.
+    let mut groups: BTreeMap<(&str, String), Vec<&Value>> = BTreeMap::new();
+    let mut users: BTreeMap<String, usize> = BTreeMap::new();
     for source in &restic {
-        let secret = text(source, "/spec/restic/repository");
-        groups.entry((at(source).0, secret)).or_default().push(source);
+        let Some(url) = located(&mut plan, source, secrets) else {
+            continue;
+        };
+        let place = secret::location(&url);
+        *users.entry(place.clone()).or_default() += 1;
+        groups.entry((at(source).0, place)).or_default().push(source);
     }
     for source in sources.iter().filter(|source| !restic.contains(source)) {
         let about = describe(source);
@@ -55,10 +61,11 @@ pub fn plan(sources: &[Value], secrets: &Secrets, running: bool) -> Plan {
             "its mover is not restic: there is no repository to take over",
         );
     }
-    for ((namespace, name), sources) in groups {
-        group(&mut plan, namespace, name, &sources, secrets);
+    for ((_, place), sources) in groups {
+        let shared = users.get(&place).is_none_or(|users| *users > 1);
+        group(&mut plan, &sources, secrets, shared);
     }
-    plan
+    plan.settled()
 }
 
 fn describe(source: &Value) -> String {
@@ -66,18 +73,26 @@ fn describe(source: &Value) -> String {
     format!("ReplicationSource {namespace}/{name}")
 }
 
-/// A repository with what goes into it.
-fn group(plan: &mut Plan, namespace: &str, secret: &str, sources: &[&Value], secrets: &Secrets) {
-    let Some(first) = sources.first() else {
-        return;
-    };
-    let about = describe(first);
-    let Some(keys) = secrets.get(&(namespace.to_owned(), secret.to_owned())) else {
+fn source_of(source: &Value) -> String {
+    format!("{RESOURCE}/{}/{}", at(source).0, at(source).1)
+}
+
+/// Keys of the Secret of a source.
+fn keys<'a>(source: &Value, secrets: &'a Secrets) -> Option<&'a BTreeMap<String, String>> {
+    let secret = text(source, "/spec/restic/repository");
+    secrets.get(&(at(source).0.to_owned(), secret.to_owned()))
+}
+
+/// URL of the repository of a source; a note where it is not known.
+fn located(plan: &mut Plan, source: &Value, secrets: &Secrets) -> Option<String> {
+    let (about, namespace) = (describe(source), at(source).0);
+    let secret = text(source, "/spec/restic/repository");
+    let Some(keys) = keys(source, secrets) else {
         plan.note(
             &about,
             format!("Secret {namespace}/{secret} cannot be read: nothing is made"),
         );
-        return;
+        return None;
     };
     let url = keys
         .get("RESTIC_REPOSITORY")
@@ -88,10 +103,23 @@ fn group(plan: &mut Plan, namespace: &str, secret: &str, sources: &[&Value], sec
             "RESTIC_REPOSITORY of Secret {namespace}/{secret} is not the URL of a back end: nothing is made"
         );
         plan.note(&about, text);
-        return;
+        return None;
     }
+    Some(url.to_owned())
+}
+
+/// A repository with what goes into it.
+fn group(plan: &mut Plan, sources: &[&Value], secrets: &Secrets, is_shared: bool) {
+    let Some(first) = sources.first() else {
+        return;
+    };
+    let (about, namespace) = (describe(first), at(first).0);
+    let secret = text(first, "/spec/restic/repository");
+    let (Some(url), Some(keys)) = (located(plan, first, secrets), keys(first, secrets)) else {
+        return;
+    };
     let mut entries = secret::variables(secret, keys);
-    let url = &secret::without_user(url, &mut entries);
+    let url = &secret::without_user(&url, &mut entries);
     let (ca, key) = (
         text(first, "/spec/restic/customCA/secretName"),
         text(first, "/spec/restic/customCA/key"),
@@ -104,52 +132,53 @@ fn group(plan: &mut Plan, namespace: &str, secret: &str, sources: &[&Value], sec
             "its customCA is in a ConfigMap: put it into the Secret as RESTIC_CACERT",
         );
     }
-    let reference = secret::reference(plan, namespace, secret, entries);
-    let place = |name: &str, source: &Value| Place {
+    let all: Vec<String> = sources.iter().map(|source| source_of(source)).collect();
+    let place = Place {
         namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        source: format!("{RESOURCE}/{}/{}", at(source).0, at(source).1),
+        name: secret.to_owned(),
+        source: all.join(","),
     };
-    let repository = plan.repository(&place(secret, first), url, &reference, json!({}));
-    if let [source] = sources {
-        let name = backup(plan, &place(at(source).1, source), source, &repository, HOST);
-        plan.note(&describe(source), history(&name));
-        let retention = retained(plan, source);
-        let rule = keep::rule(json!({ "hostname": HOST }), &["host"], &retention);
-        plan.policy(
-            &place(&repository, source),
-            json!({ "name": repository }),
-            DAILY,
-            vec![rule],
-            true,
-        );
-        return;
+    let reference = secret::reference(plan, &place, entries);
+    let repository = plan.repository(&place, url, &reference, json!({}));
+    let rules = match sources {
+        [source] if !is_shared => alone(plan, source, &repository),
+        sources => shared(plan, sources, &repository),
+    };
+    let place = Place {
+        name: repository.clone(),
+        ..place
+    };
+    if !rules.is_empty() {
+        plan.policy(&place, json!({ "name": repository }), DAILY, rules, true);
     }
-    plan.note(
-        &about,
-        format!(
-            "{} sources share Secret {secret}, and VolSync stores all of them with one host and path: nobody can tell \
-             whose a snapshot is. Their history stays as it is, and no policy is made for it; ours are told apart",
-            sources.len()
-        ),
-    );
+}
+
+/// The only source of a repository: theirs and ours are one series.
+fn alone(plan: &mut Plan, source: &Value, repository: &str) -> Vec<Value> {
+    let name = backup(plan, source, repository, HOST);
+    plan.note(&describe(source), history(&name));
+    let retention = retained(plan, source);
+    let rule = retention.map(|retention| keep::rule(json!({ "hostname": HOST }), &["host"], &retention));
+    rule.into_iter().collect()
+}
+
+/// Sources that share a repository, here or with other namespaces.
+fn shared(plan: &mut Plan, sources: &[&Value], repository: &str) -> Vec<Value> {
     let mut rules = Vec::new();
     for source in sources {
-        let host = format!("{HOST}-{}", at(source).1);
-        backup(plan, &place(at(source).1, source), source, &repository, &host);
-        rules.push(keep::rule(
-            json!({ "hostname": host }),
-            &["host"],
-            &retained(plan, source),
-        ));
+        plan.note(
+            &describe(source),
+            "other sources store into the same repository, and VolSync stores all of them with one host and path: nobody can \
+             tell whose a snapshot is. Their history stays as it is, and no policy is made for it; ours are told apart",
+        );
+        let host = format!("{HOST}-{}-{}", at(source).0, at(source).1);
+        backup(plan, source, repository, &host);
+        let retention = retained(plan, source);
+        rules.extend(
+            retention.map(|retention| keep::rule(json!({ "hostname": host }), &["host"], &retention)),
+        );
     }
-    plan.policy(
-        &place(&repository, first),
-        json!({ "name": repository }),
-        DAILY,
-        rules,
-        true,
-    );
+    rules
 }
 
 fn history(backup: &str) -> String {
@@ -159,7 +188,12 @@ fn history(backup: &str) -> String {
     )
 }
 
-fn backup(plan: &mut Plan, place: &Place, source: &Value, repository: &str, host: &str) -> String {
+fn backup(plan: &mut Plan, source: &Value, repository: &str, host: &str) -> String {
+    let place = Place {
+        namespace: at(source).0.to_owned(),
+        name: at(source).1.to_owned(),
+        source: source_of(source),
+    };
     let about = describe(source);
     let trigger = text(source, "/spec/trigger/schedule");
     let found = when(trigger);
@@ -193,28 +227,41 @@ fn backup(plan: &mut Plan, place: &Place, source: &Value, repository: &str, host
         "restic": { "hostname": host },
         "jobConfig": user.map(|user| json!({ "securityContext": user })),
     });
-    plan.backup(place, json!({ "name": repository }), spec)
+    plan.backup(&place, json!({ "name": repository }), spec)
 }
 
-/// What VolSync keeps of a source.
-fn retained(plan: &mut Plan, source: &Value) -> Map<String, Value> {
+/// What VolSync keeps of a source; `None` where that is not certain.
+fn retained(plan: &mut Plan, source: &Value) -> Option<Map<String, Value>> {
     let about = describe(source);
     let theirs = source.pointer("/spec/restic/retain").cloned().unwrap_or_default();
     let mut ours = keep::counts(&theirs, &KEEPS);
-    if let Some(last) = theirs.get("last").and_then(|last| {
+    let mut unclear: Vec<String> = KEEPS
+        .iter()
+        .filter_map(|(name, _)| Some((name, theirs.get(*name).filter(|count| !count.is_null())?)))
+        // A count below 0 keeps everything.
+        .filter(|(_, count)| count.as_u64().is_none())
+        .map(|(name, count)| format!("retain.{name} {count}"))
+        .collect();
+    if let Some(last) = theirs.get("last").filter(|last| !last.is_null()) {
         // Newer versions write it as a text.
-        last.as_i64().or_else(|| last.as_str()?.parse().ok())
-    }) {
-        ours.extend((last > 0).then(|| ("keepLast".to_owned(), json!(last))));
+        match last.as_u64().or_else(|| last.as_str()?.parse().ok()) {
+            Some(last) => ours.extend((last > 0).then(|| ("keepLast".to_owned(), json!(last)))),
+            None => unclear.push(format!("retain.last {last}")),
+        }
     }
     if let Some(within) = theirs.get("within").and_then(Value::as_str) {
         match keep::span(within) {
             Some(span) => drop(ours.insert("keepWithin".to_owned(), json!(span))),
-            None => plan.note(
-                &about,
-                format!("retain.within {within:?} is no span of restic, and is left out"),
-            ),
+            None => unclear.push(format!("retain.within {within:?}")),
         }
+    }
+    if !unclear.is_empty() {
+        let text = format!(
+            "{} cannot be written as a rule of ours: no rule is made, write one by hand",
+            unclear.join(", ")
+        );
+        plan.note(&about, text);
+        return None;
     }
     if ours.is_empty() {
         plan.note(
@@ -223,7 +270,7 @@ fn retained(plan: &mut Plan, source: &Value) -> Map<String, Value> {
         );
         ours.insert("keepLast".to_owned(), json!(1));
     }
-    ours
+    Some(ours)
 }
 
 #[cfg(test)]

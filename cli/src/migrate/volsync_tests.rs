@@ -78,7 +78,7 @@ fn sources_that_share_a_secret_are_told_apart_and_their_history_is_left_alone() 
         .iter()
         .map(|backup| &backup["spec"]["restic"]["hostname"])
         .collect();
-    assert_eq!(hosts, ["volsync-db", "volsync-files"]);
+    assert_eq!(hosts, ["volsync-shop-db", "volsync-shop-files"]);
     let rules = of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"].to_string();
     assert!(!rules.contains("\"volsync\""), "{rules}");
 }
@@ -107,9 +107,10 @@ fn what_cannot_be_carried_over_is_said() {
     let said = |text: &str| notes.iter().any(|note| note.contains(text));
     assert!(said("Secret shop/gone cannot be read"), "{notes:#?}");
     assert!(
-        said("\"2w\" is no span") && said("keeps the last snapshot only"),
+        said("retain.within \"2w\" cannot be written as a rule of ours: no rule is made"),
         "{notes:#?}"
     );
+    assert!(of_kind(&plan, "GlobalRetentionPolicy").is_empty());
     assert!(said("its mover is not restic"), "{notes:#?}");
     assert_eq!(of_kind(&plan, "ResticBackup").len(), 1);
 }
@@ -127,4 +128,68 @@ fn an_authority_of_its_own_comes_into_the_secret() {
         made.entries["RESTIC_PASSWORD"],
         Source::whole("restic-config", "RESTIC_PASSWORD")
     );
+}
+
+#[test]
+fn sources_that_share_a_repository_by_two_secrets_or_from_two_namespaces_are_told_apart() {
+    let url = ("RESTIC_REPOSITORY", "s3:http://minio:9000/one");
+    let password = ("RESTIC_PASSWORD", "p");
+    for namespace in ["shop", "web"] {
+        let mut secrets = secret("shop", "first", &[url, password]);
+        // Written with a slash at its end.
+        let again = [("RESTIC_REPOSITORY", "s3:http://minio:9000/one/"), password];
+        secrets.extend(secret(namespace, "second", &again));
+        let mut other = source("files", "second", json!({}));
+        other["metadata"]["namespace"] = json!(namespace);
+        let plan = plan(&[source("db", "first", json!({})), other], &secrets, false);
+        valid(&plan);
+        let repositories = of_kind(&plan, "ResticRepository").len();
+        assert_eq!(repositories, if namespace == "shop" { 1 } else { 2 });
+        let hosts: Vec<&str> = of_kind(&plan, "ResticBackup")
+            .iter()
+            .map(|backup| text(backup, "/spec/restic/hostname"))
+            .collect();
+        assert_eq!(
+            hosts,
+            ["volsync-shop-db".to_owned(), format!("volsync-{namespace}-files")]
+        );
+        let rules: String = of_kind(&plan, "GlobalRetentionPolicy")
+            .iter()
+            .map(|policy| policy["spec"]["policies"].to_string())
+            .collect();
+        assert!(!rules.contains("\"volsync\""), "{rules}");
+    }
+}
+
+#[test]
+fn the_last_snapshot_is_kept_where_nothing_else_is_said() {
+    let plan = plan(
+        &[source("db", "restic-config", json!({ "retain": null }))],
+        &keys(),
+        false,
+    );
+    let rule = &of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"][0];
+    assert_eq!(rule["retention"], json!({ "keepLast": 1 }));
+}
+
+#[test]
+fn what_keeps_everything_becomes_no_rule() {
+    for retain in [
+        json!({ "last": "unlimited", "daily": 3 }),
+        json!({ "daily": -1, "last": "3" }),
+        json!({ "last": "-1", "daily": 3 }),
+    ] {
+        let plan = plan(
+            &[source("db", "restic-config", json!({ "retain": retain }))],
+            &keys(),
+            false,
+        );
+        assert!(of_kind(&plan, "GlobalRetentionPolicy").is_empty(), "{retain}");
+        assert!(
+            plan.notes
+                .iter()
+                .any(|note| note.text.contains("no rule is made")),
+            "{retain}"
+        );
+    }
 }

@@ -137,6 +137,27 @@ impl Before {
         );
     }
 
+    /// A migration that is finished has left a policy suspended. Resumes it as `finish` has said.
+    fn resume(&self, place: &Place, policy: &str, said: &str) {
+        let object = format!("globalretentionpolicy/{policy}");
+        assert_eq!(
+            place.get(&object)["spec"]["suspend"],
+            true,
+            "retention is a person's to start"
+        );
+        let patch = format!(
+            "kubectl patch globalretentionpolicy -n {} {policy} ",
+            place.namespace
+        );
+        assert!(said.contains(&patch), "{said}");
+        let change = "{\"spec\":{\"suspend\":false}}";
+        assert!(said.contains(change), "{said}");
+        place
+            .kubectl(&["patch", &object, "--type=merge", "-p", change])
+            .unwrap();
+        place.until_ready(&object);
+    }
+
     /// A run of a policy counts so many of the snapshots as such that go.
     fn counts(&self, place: &Place, policy: &str, wanted: &str) {
         let before = self.snapshots().len();
