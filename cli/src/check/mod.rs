@@ -23,6 +23,7 @@ use crate::maintenance::print;
 use crate::output::note;
 
 pub use self::finding::{Finding, document};
+pub use self::install::CLOCKS;
 pub use self::kube::{GROUP, HUB, OPERATOR, objects};
 
 /// Pause between two looks of `--wait`.

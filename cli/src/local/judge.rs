@@ -17,8 +17,7 @@ const FAILURES: [&str; 2] = ["Failed", "Interrupted"];
 pub type Judged = (&'static str, String);
 
 fn silent(seen: &Seen) -> Option<Judged> {
-    let why = "its operator does not run: this is the last that is known".to_owned();
-    (seen.silent == Some(true)).then_some(("stale", why))
+    seen.unheard().map(|why| ("stale", why.to_owned()))
 }
 
 fn unready(object: &Value) -> Option<String> {

@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use self::rows::Seen;
 use crate::arguments::{Command, Get, HubArguments, KubeArguments, List, SYSTEM};
-use crate::check::{OPERATOR, objects};
+use crate::check::{CLOCKS, OPERATOR, objects};
 use crate::client::Listing;
 use crate::connection::Connection;
-use crate::detail::Found;
+use crate::detail::{Alone, Found};
 use crate::failure::Failure;
 use crate::kubectl::{self, Kubectl};
 use crate::objects::{items, name, text, time};
@@ -99,7 +99,7 @@ impl Local {
         let now = Timestamp::now();
         let seen = Seen {
             cluster: cluster.unwrap_or_else(|| HERE.to_owned()),
-            silent: renewed.map(|at| now.duration_since(at).as_secs() > SILENT),
+            silent: renewed.and_then(|at| silent(at, now)),
             heard: renewed,
             now,
         };
@@ -226,6 +226,9 @@ impl Local {
             collection,
             key: row.key,
             answer,
+            alone: Some(Alone {
+                unheard: self.seen.unheard(),
+            }),
         }
     }
 
@@ -274,6 +277,12 @@ impl Local {
         });
         of.collect()
     }
+}
+
+/// Whether a leader that renewed its Lease then is silent; `None` where clocks differ so much that nobody can tell.
+fn silent(renewed: Timestamp, now: Timestamp) -> Option<bool> {
+    let age = now.duration_since(renewed).as_secs();
+    (age >= -CLOCKS).then_some(age > SILENT)
 }
 
 /// Whether a row is one that was asked for.

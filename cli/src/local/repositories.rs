@@ -30,7 +30,7 @@ fn row(seen: &Seen, all: &[Value], key: String, of: &[&Value]) -> Row {
     let bindings: Vec<RepositoryBinding> = of.iter().map(|object| binding(seen, object)).collect();
     let ready = bindings.iter().filter(|of| of.ready).count();
     let state = match (seen.silent, ready) {
-        (Some(true), _) => "stale",
+        (Some(true) | None, _) => "stale",
         (_, 0) => "unready",
         (_, ready) if ready < bindings.len() => "degraded",
         _ => "ready",

@@ -36,12 +36,23 @@ impl Seen {
         }
     }
 
+    /// Why what its operator reported may no longer hold; `None` while it is seen to run.
+    pub fn unheard(&self) -> Option<&'static str> {
+        match self.silent {
+            Some(false) => None,
+            Some(true) => Some("its operator does not run: this is the last that is known"),
+            None => Some("whether its operator runs cannot be seen: this is the last that is known"),
+        }
+    }
+
     /// What a person has to know of this view.
     pub fn notice(&self) -> String {
         let operator = match self.silent {
             Some(false) => "",
             Some(true) => "; its operator does not run, and what is shown is the last that it reported",
-            None => "; whether its operator runs cannot be seen (Lease fleet-spoke in restic-fleet-system)",
+            None => {
+                "; whether its operator runs cannot be seen (Lease fleet-spoke in restic-fleet-system, and whether this machine's clock is right)"
+            }
         };
         format!(
             "by kubeconfig alone: only cluster {} is seen, no other one{operator}; fleet login shows the fleet",
