@@ -1,6 +1,7 @@
 //! `fleet check`: whether everything that backups need is there and well. Each question has a deadline; what could not be
 //! looked at is unknown.
 
+mod bound;
 mod finding;
 #[cfg(test)]
 mod fixtures;

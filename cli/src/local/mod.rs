@@ -1,6 +1,6 @@
 //! The view by kubeconfig alone, where there is no hub: one cluster, as its own operator last reported it.
 
-mod judge;
+pub mod judge;
 mod repositories;
 mod rows;
 mod verdict;
