@@ -39,7 +39,7 @@ for image in spoke hub; do archive "image-$image.tar.gz" "target/images/$image";
 registry=${REGISTRY:-ghcr.io/restic-fleet}
 for part in spoke hub; do
   { [ $part = hub ] || for file in deploy/crds/*.yaml; do cat "$file"; echo ---; done
-    for file in deploy/$part/*.yaml; do cat "$file"; echo ---; done; } |
+    for file in deploy/$part/[0-9]*.yaml; do cat "$file"; echo ---; done; } |
     sed "s,ghcr.io/restic-fleet/$part:dev,$registry/$part:$TAG," >$out/$part.yaml
   "$bin/helm" package -q deploy/charts/$part --version "$version" --app-version "$version" -d $out
   if [ -n "${REGISTRY:-}" ]; then
