@@ -17,8 +17,7 @@ deploy/images/build.sh
 rm -rf $out && mkdir -p $out/schemas
 archive() { tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$2" -cf - . | gzip -9n >"$out/$1"; }
 
-for built in target/images/cargo/*/release; do
-  case $built in *x86_64*) arch=amd64 ;; *aarch64*) arch=arm64 ;; *) continue ;; esac
+while read -r arch built; do
   for name in fleet fleet-hub fleet-spoke; do
     stage=$(mktemp -d)
     cp LICENSE "$stage/"
@@ -27,7 +26,7 @@ for built in target/images/cargo/*/release; do
     archive "$name-linux-$arch.tar.gz" "$stage"
     rm -rf "$stage"
   done
-done
+done <target/images/built
 cargo run -q -p tests --bin release -- schemas $out/schemas
 archive crd-schemas.tar.gz $out/schemas
 rm -rf $out/schemas
