@@ -33,7 +33,8 @@ const HUB: &[&str] = &[
     "ingress.enabled=true,ingress.controller=nginx,ingress.hosts.link=l.example.org,ingress.hosts.view=v.example.org",
     "gateway.enabled=true,gateway.parentRefs[0].name=g,gateway.hosts.link=l.example.org,service.type=ClusterIP",
     "oidc.issuer=https://i.example.org,oidc.clientID=fleet,oidc.clientSecret.name=oidc,\
-     networkPolicy.viewFrom[0].ipBlock.cidr=192.0.2.0/24,metrics.serviceMonitor.enabled=true,metrics.rules.enabled=true",
+     networkPolicy.viewFrom[0].ipBlock.cidr=192.0.2.0/24,networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b,\
+     metrics.serviceMonitor.enabled=true,metrics.rules.enabled=true",
 ];
 
 /// A cluster with the kinds and without a hub: what is there already would be judged as a change.
@@ -221,7 +222,11 @@ fn kustomizations_render_the_same_manifests() {
         let shipped = shipped
             .iter()
             .flat_map(|path| documents(&std::fs::read_to_string(path).unwrap()));
-        assert_eq!(called(&rendered), called(&shipped.collect::<Vec<_>>()), "{folder}");
+        assert_eq!(
+            called(&rendered),
+            called(&shipped.collect::<Vec<_>>()),
+            "{folder}"
+        );
         let (judged, _) = judge(&cluster, folder, rendered.clone());
         assert_eq!(judged, rendered.len(), "{folder}");
     }
