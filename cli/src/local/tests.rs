@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
+use clap::Parser as _;
 use serde_json::json;
 
 use super::*;
-use crate::arguments::{Format, Output};
+use crate::arguments::{Arguments, Format, Output};
 use crate::failure::code;
 use crate::{render, why};
 
@@ -285,4 +286,22 @@ fn it_says_that_other_clusters_are_not_seen_and_whether_the_operator_runs() {
     assert!(seen(Some(true)).notice().contains("does not run"));
     assert!(seen(None).notice().contains("cannot be seen"));
     assert!(seen(None).freshness().stale);
+}
+
+#[test]
+fn a_chosen_cluster_is_not_watched_in_the_place_of_the_fleet() {
+    let meant = |words: &str| {
+        let words = format!("fleet --hub https://hub:8444 {words}");
+        let Arguments { command, hub, kube } = Arguments::parse_from(words.split_whitespace());
+        is_meant(&hub, &kube, &command)
+    };
+    for what in ["status", "backups", "repos", "policies", "restores"] {
+        for chosen in ["--kube-context a", "--kubeconfig /nowhere"] {
+            assert!(meant(&format!("{what} {chosen}")).unwrap(), "{what}");
+            let refused = meant(&format!("{what} {chosen} --watch"));
+            assert!(matches!(refused, Err(Failure::Usage(_))), "{what}: {refused:?}");
+        }
+        assert!(!meant(&format!("{what} --watch")).unwrap(), "{what}");
+    }
+    assert!(!meant("locks --kube-context a").unwrap());
 }
