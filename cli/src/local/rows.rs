@@ -9,7 +9,7 @@ use proto::v1::{
 use serde_json::Value;
 
 use super::judge;
-use crate::objects::{holds, is_true, name, namespace, text, time};
+use crate::objects::{count, holds, is_true, name, namespace, text, time};
 
 /// What is known of the cluster as a whole.
 #[derive(Clone, Debug)]
@@ -70,13 +70,6 @@ pub fn at(object: &Value, pointer: &str) -> Option<prost_types::Timestamp> {
     time(object, pointer).map(wire)
 }
 
-fn count(object: &Value, pointer: &str) -> u64 {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_u64)
-        .unwrap_or_default()
-}
-
 /// The kind of a collection's resources.
 pub fn kind(collection: Collection) -> &'static str {
     match collection {
@@ -102,7 +95,7 @@ pub fn conditions(object: &Value) -> Vec<Condition> {
 }
 
 /// Namespace and name of what a reference means.
-fn reference(object: &Value, pointer: &str) -> (String, String) {
+pub fn reference(object: &Value, pointer: &str) -> (String, String) {
     let own = namespace(object);
     let of = text(object, &format!("{pointer}/namespace"));
     let of = if of.is_empty() { own } else { of };
