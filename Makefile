@@ -86,11 +86,11 @@ install-test: bootstrap binaries ## the commands of README's "Install with Helm"
 	tests/run.sh charts install
 
 .PHONY: images
-images: ui-if-node ## images of operator and hub, with SBOM and provenance; REGISTRY=registry.example.org/backup pushes them
+images: ui ## images of operator and hub, with SBOM and provenance; REGISTRY=registry.example.org/backup pushes them
 	deploy/images/build.sh
 
 .PHONY: release
-release: bootstrap ui-if-node ## all that a release has, into target/release-files (docs/release.md)
+release: bootstrap ui ## all that a release has, into target/release-files (docs/release.md)
 	cargo run -q -p tests --bin testbed -- build --charts
 	deploy/release.sh
 

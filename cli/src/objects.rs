@@ -86,6 +86,16 @@ pub fn holds<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     condition(object, kind).filter(|of| text(of, "/status") == "True")
 }
 
+/// Why an object is not Ready; `None` when it is. What its operator has not looked at yet is not ready.
+#[must_use]
+pub fn unready(object: &Value) -> Option<String> {
+    match condition(object, "Ready") {
+        None => Some("its operator has not reported a Ready condition yet".to_owned()),
+        Some(ready) if text(ready, "/status") != "True" => Some(said(ready)),
+        Some(_) => None,
+    }
+}
+
 /// `Reason: message`.
 #[must_use]
 pub fn said(condition: &Value) -> String {

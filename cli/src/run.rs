@@ -26,7 +26,7 @@ const STATUS: Duration = Duration::from_secs(2);
 pub async fn main(program: Program, arguments: Arguments) -> ExitCode {
     let Arguments { command, hub, kube } = arguments;
     let work = async {
-        if local::is_meant(&hub, &kube, &command) {
+        if local::is_meant(&hub, &kube, &command)? {
             return by_kubeconfig(&hub, &kube, &command).await;
         }
         carry_out(program, &hub, &kube, command).await

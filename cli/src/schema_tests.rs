@@ -117,6 +117,7 @@ fn object() -> Found {
             events: vec![ActivityEntry::default()],
             ..GetResponse::default()
         },
+        alone: None,
     }
 }
 

@@ -89,10 +89,13 @@ pub fn of(found: &Found, now: Timestamp) -> Why {
     let conditions = conditions(&found.answer);
     let mut why = match row {
         Some(Body::Backup(row)) => backup(found, row, conditions, now),
-        Some(Body::Policy(row)) => policy(row, conditions),
+        Some(Body::Policy(row)) => policy(found, row, conditions),
         Some(Body::Restore(row)) => {
             let mut why = Why::new(&row.state, row.reason.clone());
             why.heed(deciding("ResticRestore", conditions));
+            if row.state == "stale" {
+                why.next.push(unheard(found, &row.cluster));
+            }
             if row.state != "done" {
                 why.next
                     .push(describe("rres", &row.cluster, &row.namespace, &row.name));
@@ -202,7 +205,7 @@ fn backup(found: &Found, row: &BackupRow, conditions: &[Condition], now: Timesta
     match row.state.as_str() {
         "failed" | "partial" => why.heed(run.and_then(|run| advice("ResticBackup", &run.reason))),
         "late" | "notready" | "never" => why.heed(deciding("ResticBackup", conditions)),
-        "stale" => why.next.push(format!("fleet why cluster {}", row.cluster)),
+        "stale" => why.next.push(unheard(found, &row.cluster)),
         "ok" => why.reason(&format!(
             "the last success was {}, the next run is {}",
             ago(backup.last_success.as_ref(), now),
@@ -233,10 +236,10 @@ fn backup(found: &Found, row: &BackupRow, conditions: &[Condition], now: Timesta
     why
 }
 
-fn policy(row: &PolicyRow, conditions: &[Condition]) -> Why {
+fn policy(found: &Found, row: &PolicyRow, conditions: &[Condition]) -> Why {
     let mut why = Why::new(&row.state, row.reason.clone());
     match row.state.as_str() {
-        "stale" => why.next.push(format!("fleet why cluster {}", row.cluster)),
+        "stale" => why.next.push(unheard(found, &row.cluster)),
         "suspended" => why.next.push(format!(
             "fleet retention resume {}/{}/{}",
             row.cluster, row.namespace, row.name
@@ -282,11 +285,19 @@ fn repository(found: &Found, row: &RepositoryRow) -> Why {
         why.heed(said.next());
     }
     if state == "stale" {
+        why.reason(found.alone.and_then(|of| of.unheard).unwrap_or_default());
         let silent = row.clusters.iter();
-        why.next
-            .extend(silent.map(|cluster| format!("fleet why cluster {cluster}")));
+        why.next.extend(silent.map(|cluster| unheard(found, cluster)));
     }
     why
+}
+
+/// What shows why a cluster is not heard: by kubeconfig alone there is no hub that knows.
+fn unheard(found: &Found, cluster: &str) -> String {
+    match found.alone {
+        Some(_) => "fleet check".to_owned(),
+        None => format!("fleet why cluster {cluster}"),
+    }
 }
 
 /// What belongs to the object and is not well itself.

@@ -25,6 +25,7 @@ fn found(collection: Collection, key: &str, body: Body, conditions: Vec<Conditio
             }],
             ..GetResponse::default()
         },
+        alone: None,
     }
 }
 
@@ -123,6 +124,7 @@ fn what_is_well_is_0_and_what_nobody_knows_is_3() {
         collection: Collection::Backups,
         key: "x".to_owned(),
         answer: GetResponse::default(),
+        alone: None,
     };
     assert_eq!(of(&nothing, now()).code, code::UNKNOWN);
 }

@@ -47,6 +47,9 @@ else
 fi
 [ -n "${ARCHS// /}" ] || fail "no architecture can be built here"
 for tool in buildah go cargo; do command -v $tool >/dev/null || fail "$tool is missing (tests/bootstrap.sh installs what can be had by apt)"; done
+# For the image of the operator: asked for here, not when all has been compiled.
+command -v readelf >/dev/null || fail "readelf is missing: apt-get install binutils"
+case " $ARCHS " in *" $native "*) [ -x /usr/bin/ssh ] || fail "/usr/bin/ssh is missing, which is in the image: apt-get install openssh-client" ;; esac
 
 # Binaries without a trace of where they were built.
 binaries() {
@@ -163,7 +166,8 @@ image() {
   [ $((pulled / 1048576)) -lt "${limit[$image]}" ] || fail "$image for $arch is $((pulled / 1048576)) MiB to pull, not below ${limit[$image]}"
 }
 
-mkdir -p "$out"
+# Of earlier builds nothing is left to be taken for one of this: deploy/release.sh takes what the list names.
+mkdir -p "$out" && rm -f "$out/built" "$out"/*.cdx.json "$out"/*.provenance.json "$out"/*.digest
 for image in spoke hub; do storage manifest rm "$image:$TAG" >/dev/null 2>&1 || true; storage manifest create "$image:$TAG" >/dev/null; done
 for arch in $ARCHS; do
   say "binaries for $arch"
@@ -179,6 +183,7 @@ for image in spoke hub; do
   echo "$image $(cat "$out/$image.digest")" >>"$out/digests"
 done
 ARCHS=$ARCHS cargo run -q -p tests --bin release -- about "$out" "$TAG"
+for arch in $ARCHS; do echo "$arch target/images/cargo/$(triple "$arch")/release"; done >"$out/built"
 cat "$out/digests"
 if [ -n "$REGISTRY" ]; then
   for image in spoke hub; do

@@ -36,8 +36,10 @@ fn rendered(chart: &str, set: &str) -> Vec<Value> {
 }
 
 fn each(check: impl Fn(&str, &[Value])) {
-    let some = "watchNamespaces={shop},metrics.serviceMonitor.enabled=true,metrics.rules.enabled=true";
-    let all = "address=hub.example.org,metrics.serviceMonitor.enabled=true,metrics.rules.enabled=true";
+    let some = "watchNamespaces={shop},metrics.serviceMonitor.enabled=true,metrics.rules.enabled=true,\
+                networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b";
+    let all = "address=hub.example.org,metrics.serviceMonitor.enabled=true,metrics.rules.enabled=true,\
+               networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b";
     for (chart, set) in [("spoke", ""), ("spoke", some), ("hub", ""), ("hub", all)] {
         let documents = rendered(chart, set);
         assert!(documents.len() > 5);

@@ -3,57 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .canonicalize()
-        .unwrap()
-}
+#[path = "documents/pages.rs"]
+mod pages;
 
-fn found(folder: &Path, pages: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found(&path, pages);
-        } else if path.extension().is_some_and(|end| end == "md") {
-            pages.push(path);
-        }
-    }
-}
+use self::pages::{lines, root};
 
-/// The pages, with their texts.
 fn pages() -> Vec<(PathBuf, String)> {
-    let top = ["README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"].map(|name| root().join(name));
-    let mut pages: Vec<PathBuf> = top.into_iter().filter(|path| path.exists()).collect();
-    found(&root().join("docs"), &mut pages);
-    let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).unwrap();
-        (path, text)
-    };
-    pages.into_iter().map(read).collect()
-}
-
-/// Lines outside and inside of code blocks, the latter with the word behind the fence.
-fn lines(page: &str) -> Vec<(Option<String>, &str)> {
-    let mut fence: Option<String> = None;
-    let mut all = Vec::new();
-    for line in page.lines() {
-        match line.trim_start().strip_prefix("```") {
-            Some(word) => {
-                fence = if fence.is_some() {
-                    None
-                } else {
-                    Some(word.trim().to_owned())
-                }
-            }
-            None => all.push((fence.clone(), line)),
-        }
-    }
-    all
+    pages::pages(&["README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"])
 }
 
 /// The name by which a heading is linked to.

@@ -1,47 +1,24 @@
 //! Every `fleet …` line in a code block of README and docs is one that this CLI takes.
 
-use std::path::{Path, PathBuf};
-
 use clap::{CommandFactory as _, Parser as _};
 
 use super::Arguments;
 
-fn found(folder: &Path, pages: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found(&path, pages);
-        } else if path.extension().is_some_and(|end| end == "md") {
-            pages.push(path);
-        }
-    }
-}
+#[path = "../../../tests/tests/documents/pages.rs"]
+mod pages;
 
-fn pages() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut pages = vec![root.join("README.md")];
-    found(&root.join("docs"), &mut pages);
-    let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).unwrap();
-        (path, text)
-    };
-    pages.into_iter().map(read).collect()
-}
+use self::pages::{lines, pages};
 
 /// Lines of the code blocks of a page, continued ones as one.
 fn code(page: &str) -> Vec<String> {
-    let (mut lines, mut inside, mut begun) = (Vec::new(), false, String::new());
-    for line in page.lines() {
-        if line.trim_start().starts_with("```") {
-            inside = !inside;
-        } else if inside {
-            match line.strip_suffix('\\') {
-                Some(first) => begun.push_str(first),
-                None => lines.push(std::mem::take(&mut begun) + line),
-            }
+    let (mut all, mut begun) = (Vec::new(), String::new());
+    for (_, line) in lines(page).into_iter().filter(|(code, _)| code.is_some()) {
+        match line.strip_suffix('\\') {
+            Some(first) => begun.push_str(first),
+            None => all.push(std::mem::take(&mut begun) + line),
         }
     }
-    lines
+    all
 }
 
 /// The words of the commands of a line, as a shell takes them: quotes, comments, pipes.
@@ -75,7 +52,7 @@ fn ours(words: &[String]) -> bool {
 #[test]
 fn every_command_of_the_documentation_is_one() {
     let mut seen = 0;
-    for (path, page) in pages() {
+    for (path, page) in pages(&["README.md"]) {
         // The list of all commands has alternatives and explanations, see below.
         if path.ends_with("cli.md") {
             continue;
@@ -105,7 +82,7 @@ fn every_command_of_the_documentation_is_one() {
 
 #[test]
 fn the_list_of_commands_names_commands_and_flags_that_exist() {
-    let (_, page) = pages()
+    let (_, page) = pages(&["README.md"])
         .into_iter()
         .find(|(path, _)| path.ends_with("cli.md"))
         .unwrap();

@@ -114,13 +114,13 @@ pub fn findings(facts: &Facts, now: Timestamp) -> Vec<Finding> {
         connected(facts, now),
         complete(facts),
         versions(facts),
-        bound(facts),
+        super::bound::bound(facts),
         verdict(facts),
         paused(facts),
     ]
 }
 
-const AWAY: &str = "see hub-reached";
+pub const AWAY: &str = "see hub-reached";
 
 fn reached(facts: &Facts) -> Finding {
     match &facts.reached {
@@ -331,40 +331,6 @@ fn versions(facts: &Facts) -> Finding {
                     "upgrade the clusters after the hub (docs/upgrade.md)",
                 )
             }
-        }
-    })
-}
-
-fn bound(facts: &Facts) -> Finding {
-    const ID: &str = "repositories-bound";
-    judge(ID, &facts.repositories, AWAY, |rows| {
-        let bindings = rows
-            .iter()
-            .flat_map(|row| row.bindings.iter().map(move |of| (row, of)));
-        let pending = bindings.filter(|(_, of)| of.binding == "pending");
-        let pending: Vec<String> = pending
-            .map(|(row, of)| {
-                format!(
-                    "{} takes no part in {} yet: {}",
-                    of.cluster, row.name, of.binding_reason
-                )
-            })
-            .collect();
-        match (rows.len(), pending.is_empty()) {
-            (0, _) => Finding::note(
-                ID,
-                "the hub knows no repository, or you see none",
-                "README.md shows one",
-            ),
-            (count, true) => Finding::good(
-                ID,
-                format!("each cluster takes part in its repositories: {count}"),
-            ),
-            (_, false) => Finding::bad(
-                ID,
-                pending.join("; "),
-                "it shows that it can open it by itself; or fleet repos accept REPO CLUSTER",
-            ),
         }
     })
 }

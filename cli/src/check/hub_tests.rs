@@ -100,6 +100,17 @@ fn a_pending_part_a_pause_a_login_and_the_verdict_are_seen() {
     is(&all, "maintenance", Outcome::Note);
     is(&all, "hub-login", Outcome::Note);
     is(&all, "backed-up", Outcome::Bad);
+    for (binding, outcome) in [
+        ("", Outcome::Unknown),
+        ("splendid", Outcome::Unknown),
+        ("ended", Outcome::Note),
+    ] {
+        facts.repositories.as_mut().unwrap()[0].bindings[0].binding = binding.to_owned();
+        is(&findings(&facts, now()), "repositories-bound", outcome);
+    }
+    facts.repositories.as_mut().unwrap()[0].bindings[0].binding = "bound".to_owned();
+    let bound = findings(&facts, now());
+    assert_eq!(found(&bound, "repositories-bound").outcome, Outcome::Good);
     // A word that this version does not know is no word for well.
     facts.status.as_mut().unwrap().verdict = "splendid".to_owned();
     is(&findings(&facts, now()), "backed-up", Outcome::Unknown);

@@ -52,6 +52,15 @@ pub struct Facts {
     pub own: Fact<Vec<String>>,
 }
 
+impl Facts {
+    /// By the API server's clock, which stamps what is judged; by this machine's where that was not seen.
+    pub fn now(&self) -> Timestamp {
+        self.clock
+            .as_ref()
+            .map_or_else(|_| Timestamp::now(), |clock| clock.server)
+    }
+}
+
 /// Two clocks at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

@@ -1,6 +1,7 @@
 //! `fleet check`: whether everything that backups need is there and well. Each question has a deadline; what could not be
 //! looked at is unknown.
 
+mod bound;
 mod finding;
 #[cfg(test)]
 mod fixtures;
@@ -23,6 +24,7 @@ use crate::maintenance::print;
 use crate::output::note;
 
 pub use self::finding::{Finding, document};
+pub use self::install::CLOCKS;
 pub use self::kube::{GROUP, HUB, OPERATOR, objects};
 
 /// Pause between two looks of `--wait`.

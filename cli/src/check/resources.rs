@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::finding::{Finding, judge};
 use super::install::RIGHTS;
 use super::kube::Facts;
-use crate::objects::{condition, holds, is_true, items, place, said, text};
+use crate::local;
+use crate::objects::{condition, holds, is_true, items, place, said, text, unready};
 
 /// Most objects that a sentence names.
 const NAMED: usize = 5;
@@ -67,15 +68,6 @@ fn all_of(
             (_, false) => Finding::bad(id, several(&wrong), hint),
         }
     })
-}
-
-/// Why an object is not Ready; `None` when it is. What its operator has not looked at yet is not ready.
-fn unready(object: &Value) -> Option<String> {
-    match condition(object, "Ready") {
-        None => Some("its operator has not looked at it yet".to_owned()),
-        Some(ready) if text(ready, "/status") != "True" => Some(said(ready)),
-        Some(_) => None,
-    }
 }
 
 fn repositories(facts: &Facts) -> Finding {
@@ -175,17 +167,16 @@ fn recent(facts: &Facts) -> Finding {
         "backups-recent",
         facts,
         "ResticBackup",
-        "backups are not overdue, as their operator last saw them",
+        "backups are not overdue",
         hint,
         |object| {
             if is_true(object, "/spec/suspend") {
                 return None;
             }
-            match condition(object, "Stale") {
-                None => Some("whether it is overdue is not known yet".to_owned()),
-                Some(stale) if text(stale, "/status") == "True" => Some(said(stale)),
-                Some(_) => None,
-            }
+            let unknown = || "whether it is overdue is not known yet".to_owned();
+            let judged = condition(object, "Stale").filter(|of| text(of, "/status") != "Unknown");
+            // An operator that does not run leaves its last word behind, so its forecast counts as well.
+            local::judge::late(object, facts.now()).or_else(|| judged.is_none().then(unknown))
         },
     )
 }
@@ -199,9 +190,11 @@ fn last_runs(facts: &Facts) -> Finding {
         "backups have not failed last",
         hint,
         |object| {
-            let result = text(object, "/status/lastBackup/result");
-            let run = object.pointer("/status/lastBackup").unwrap_or(&Value::Null);
-            matches!(result, "Failed" | "PartiallyFailed").then(|| format!("{result}: {}", said(run)))
+            let (state, why) = local::judge::last_run(object)?;
+            Some(match state {
+                "notready" => why,
+                state => format!("{state}: {why}"),
+            })
         },
     )
 }

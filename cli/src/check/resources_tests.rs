@@ -85,6 +85,37 @@ fn a_secret_that_is_missing_and_a_run_that_failed_are_bad() {
 }
 
 #[test]
+fn a_last_word_of_an_operator_that_does_not_look_any_more_is_not_believed() {
+    let mut facts = cluster();
+    let backup = |facts: &mut Facts, status: &str, value: Value| {
+        facts.objects.as_mut().unwrap()["items"][1]["status"][status] = value;
+    };
+    // Stale is False, and stays so for as long as nobody looks.
+    backup(&mut facts, "nextBackup", json!("2026-11-26T11:00:00Z"));
+    let all = findings(&facts);
+    is(&all, "backups-recent", Outcome::Bad);
+    assert!(found(&all, "backups-recent").text.contains("a run was due"));
+    backup(&mut facts, "nextBackup", json!("2026-11-26T11:55:00Z"));
+    let due = findings(&facts);
+    assert_eq!(found(&due, "backups-recent").outcome, Outcome::Good);
+    // A result that this version does not know, or none at all.
+    for run in [json!({ "result": "Splendid" }), json!({})] {
+        backup(&mut facts, "lastBackup", run);
+        is(&findings(&facts), "last-runs", Outcome::Bad);
+    }
+    backup(&mut facts, "lastBackup", Value::Null);
+    let none = findings(&facts);
+    assert_eq!(found(&none, "last-runs").outcome, Outcome::Good);
+    // A success after it: mended.
+    let failed = json!({ "result": "Failed", "completionTime": "2026-11-26T10:00:00Z" });
+    backup(&mut facts, "lastBackup", failed);
+    is(&findings(&facts), "last-runs", Outcome::Bad);
+    backup(&mut facts, "lastSuccessfulBackup", json!("2026-11-26T11:00:00Z"));
+    let mended = findings(&facts);
+    assert_eq!(found(&mended, "last-runs").outcome, Outcome::Good);
+}
+
+#[test]
 fn nothing_there_is_a_note_and_many_are_counted() {
     let mut facts = cluster();
     facts.objects = Ok(json!({ "items": [] }));

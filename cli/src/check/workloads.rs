@@ -1,6 +1,5 @@
 //! Whether operator and hub run, and as what. Pure.
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::finding::{Finding, judge};
@@ -236,11 +235,7 @@ fn leader(facts: &Facts) -> Finding {
                 "kubectl logs: does it reach the API server, and may it write Leases?",
             );
         };
-        let now = facts
-            .clock
-            .as_ref()
-            .map(|clock| clock.server)
-            .unwrap_or_else(|_| Timestamp::now());
+        let now = facts.now();
         let holder = text(lease, "/spec/holderIdentity");
         match time(lease, "/spec/renewTime").map(|at| now.duration_since(at).as_secs()) {
             None => Finding::unknown(

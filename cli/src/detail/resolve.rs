@@ -13,6 +13,15 @@ pub struct Found {
     /// Key of its row.
     pub key: String,
     pub answer: GetResponse,
+    /// `None` where a hub answered.
+    pub alone: Option<Alone>,
+}
+
+/// An answer by kubeconfig alone: what only a hub answers is no advice then.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone {
+    /// Why what was reported may no longer hold; `None` while the operator is seen to run.
+    pub unheard: Option<&'static str>,
 }
 
 /// What each collection is called, and the command that lists it.
@@ -140,6 +149,7 @@ async fn of(client: &mut Client, collection: Collection, name: &str) -> Result<V
                 collection,
                 key,
                 answer,
+                alone: None,
             });
         }
     }

@@ -123,17 +123,7 @@ async fn log_in(
     kubectl: &Kubectl,
     hub: &str,
 ) -> Result<Context, Failure> {
-    let made = [
-        "exec",
-        "-n",
-        SYSTEM,
-        "deploy/fleet-hub",
-        "--",
-        "fleet-hub",
-        "operator-certificate",
-    ];
-    let certificate = [&init.admin, "--role", "admin", "--valid", FIRST];
-    let pem = kubectl.run(&[&made[..], &certificate[..]].concat()).await?;
+    let pem = certificate(kubectl, &init.admin).await?;
     // The first certificate is the person's own; the authorities come after the key.
     let trusted: Vec<_> = authorities::certificates(pem.as_bytes())
         .into_iter()
@@ -177,6 +167,21 @@ async fn log_in(
         session: opened.session,
         expires: rfc3339(opened.expires.as_ref()).unwrap_or_default(),
     })
+}
+
+/// Certificate and key of the first admin, made in the hub's pod, and the authorities, PEM.
+async fn certificate(kubectl: &Kubectl, admin: &str) -> Result<String, Failure> {
+    let made = [
+        "exec",
+        "-n",
+        SYSTEM,
+        "deploy/fleet-hub",
+        "--",
+        "fleet-hub",
+        "operator-certificate",
+    ];
+    let whose = [admin, "--role", "admin", "--valid", FIRST];
+    kubectl.run(&[&made[..], &whose[..]].concat()).await
 }
 
 /// Connects to a hub whose Service or load balancer may not lead to it yet.

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::rows::Seen;
-use crate::objects::{condition, holds, is_true, said, text, time};
+use crate::objects::{condition, holds, is_true, said, text, time, unready};
 
 /// A run that does not start for this long may well not start by itself.
 const WAITS: SignedDuration = SignedDuration::from_mins(2);
@@ -17,55 +17,34 @@ const FAILURES: [&str; 2] = ["Failed", "Interrupted"];
 pub type Judged = (&'static str, String);
 
 fn silent(seen: &Seen) -> Option<Judged> {
-    let why = "its operator does not run: this is the last that is known".to_owned();
-    (seen.silent == Some(true)).then_some(("stale", why))
-}
-
-fn unready(object: &Value) -> Option<String> {
-    match condition(object, "Ready") {
-        None => Some("its operator has not reported a Ready condition yet".to_owned()),
-        Some(ready) if text(ready, "/status") != "True" => Some(said(ready)),
-        Some(_) => None,
-    }
+    seen.unheard().map(|why| ("stale", why.to_owned()))
 }
 
 /// A ResticBackup.
 pub fn backup(seen: &Seen, object: &Value) -> Judged {
-    let run = object.pointer("/status/lastBackup").unwrap_or(&Value::Null);
-    let suspended = is_true(object, "/spec/suspend");
-    let running = holds(object, "Progressing").is_some();
-    let (finished, success) = (
-        time(run, "/completionTime"),
-        time(object, "/status/lastSuccessfulBackup"),
-    );
-    let mended = matches!((success, finished), (Some(success), Some(finished)) if success > finished);
-    let waiting = holds(object, "Waiting");
-    if text(run, "/result") == "Failed" && !mended {
-        return ("failed", said(run));
+    let mut last = last_run(object);
+    if let Some(failed) = last.take_if(|of| of.0 == "failed") {
+        return failed;
     }
-    if let Some(late) = late(seen, object, suspended, running) {
+    if let Some(late) = late(object, seen.now) {
         return ("late", late);
     }
-    if text(run, "/result") == "PartiallyFailed" {
-        return ("partial", said(run));
+    if let Some(partial) = last.take_if(|of| of.0 == "partial") {
+        return partial;
     }
     if let Some(why) = unready(object) {
         return ("notready", why);
     }
-    let waits = waiting.filter(|of| is_old(of, seen.now, WAITS));
+    let waits = holds(object, "Waiting").filter(|of| is_old(of, seen.now, WAITS));
     if let Some(waits) = waits {
         return ("notready", format!("a run does not start: {}", said(waits)));
     }
-    if !run.is_null()
-        && !["Succeeded", "PartiallyFailed", "Failed"].contains(&text(run, "/result"))
-        && !running
-    {
-        return ("notready", "the result of its last run is not known".to_owned());
+    if let Some(unwell) = last.or_else(|| silent(seen)) {
+        return unwell;
     }
-    if let Some(silent) = silent(seen) {
-        return silent;
-    }
-    match (run.is_null() && success.is_none(), running, suspended) {
+    let never = run(object).is_null() && time(object, "/status/lastSuccessfulBackup").is_none();
+    let suspended = is_true(object, "/spec/suspend");
+    match (never, is_running(object), suspended) {
         (true, true, _) => ("never", "the first run is under way".to_owned()),
         (true, _, _) => ("never", "it has not run yet".to_owned()),
         (_, true, _) => ("running", "a run is under way".to_owned()),
@@ -74,17 +53,43 @@ pub fn backup(seen: &Seen, object: &Value) -> Judged {
     }
 }
 
-/// By its operator's word, or by its own forecast where the operator does not look any more.
-fn late(seen: &Seen, object: &Value, suspended: bool, running: bool) -> Option<String> {
-    if suspended {
+fn run(object: &Value) -> &Value {
+    object.pointer("/status/lastBackup").unwrap_or(&Value::Null)
+}
+
+fn is_running(object: &Value) -> bool {
+    holds(object, "Progressing").is_some()
+}
+
+/// What is not well about a backup's last run. One that has failed counts until a later success.
+pub fn last_run(object: &Value) -> Option<Judged> {
+    let run = run(object);
+    let (finished, success) = (
+        time(run, "/completionTime"),
+        time(object, "/status/lastSuccessfulBackup"),
+    );
+    let mended = matches!((success, finished), (Some(success), Some(finished)) if success > finished);
+    match text(run, "/result") {
+        "Succeeded" => None,
+        "Failed" if mended => None,
+        "Failed" => Some(("failed", said(run))),
+        "PartiallyFailed" => Some(("partial", said(run))),
+        _ if run.is_null() || is_running(object) => None,
+        _ => Some(("notready", "the result of its last run is not known".to_owned())),
+    }
+}
+
+/// Why a backup is late: by its operator's word, or by its own forecast where the operator does not look any more.
+pub fn late(object: &Value, now: Timestamp) -> Option<String> {
+    if is_true(object, "/spec/suspend") {
         return None;
     }
     if let Some(stale) = holds(object, "Stale") {
         return Some(said(stale));
     }
-    let due = time(object, "/status/nextBackup")?;
-    let passed = seen.now.duration_since(due);
-    (passed > LATE && !running).then(|| "a run was due, and nothing shows that it began".to_owned())
+    let passed = now.duration_since(time(object, "/status/nextBackup")?);
+    (passed > LATE && !is_running(object))
+        .then(|| "a run was due, and nothing shows that it began".to_owned())
 }
 
 fn is_old(condition: &Value, now: Timestamp, limit: SignedDuration) -> bool {

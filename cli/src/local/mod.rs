@@ -1,6 +1,6 @@
 //! The view by kubeconfig alone, where there is no hub: one cluster, as its own operator last reported it.
 
-mod judge;
+pub mod judge;
 mod repositories;
 mod rows;
 mod verdict;
@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use self::rows::Seen;
 use crate::arguments::{Command, Get, HubArguments, KubeArguments, List, SYSTEM};
-use crate::check::{OPERATOR, objects};
+use crate::check::{CLOCKS, OPERATOR, objects};
 use crate::client::Listing;
 use crate::connection::Connection;
-use crate::detail::Found;
+use crate::detail::{Alone, Found};
 use crate::failure::Failure;
 use crate::kubectl::{self, Kubectl};
 use crate::objects::{items, name, text, time};
@@ -29,16 +29,32 @@ const HERE: &str = "local";
 const IDENTITY: &str = "fleet-spoke-identity";
 const NAME: &str = r#"go-template={{index .data "cluster" | base64decode}}"#;
 
+/// Whether a command that shows something watches it; `None` for one that needs a hub.
+fn watches(command: &Command) -> Option<bool> {
+    match command {
+        Command::Status(output) => Some(output.watch),
+        Command::Backups(of) => of.command.is_none().then_some(of.list.output.watch),
+        Command::Repos(of) => of.command.is_none().then_some(of.list.output.watch),
+        Command::Policies(list) | Command::Restores(list) => Some(list.output.watch),
+        Command::Get(_) | Command::Why(_) => Some(false),
+        _ => None,
+    }
+}
+
 /// Whether a command is answered by kubeconfig alone: a cluster was chosen by flags, or there is no hub and there is one.
-#[must_use]
-pub fn is_meant(hub: &HubArguments, kube: &KubeArguments, command: &Command) -> bool {
-    let can = match command {
-        Command::Status(output) => !output.watch,
-        Command::Backups(of) => of.command.is_none() && !of.list.output.watch,
-        Command::Repos(of) => of.command.is_none() && !of.list.output.watch,
-        Command::Policies(list) | Command::Restores(list) => !list.output.watch,
-        Command::Get(_) | Command::Why(_) => true,
-        _ => false,
+///
+/// # Errors
+/// When a chosen cluster is to be watched: the hub would answer for all of them.
+pub fn is_meant(hub: &HubArguments, kube: &KubeArguments, command: &Command) -> Result<bool, Failure> {
+    let chosen = kubectl::is_chosen(kube);
+    let can = match watches(command) {
+        Some(true) if chosen => {
+            return Err(Failure::Usage(
+                "--watch needs a hub, and --kubeconfig and --kube-context choose one cluster without it: leave one of them out"
+                    .to_owned(),
+            ));
+        }
+        watches => watches == Some(false),
     };
     let no_hub = || {
         matches!(
@@ -46,7 +62,7 @@ pub fn is_meant(hub: &HubArguments, kube: &KubeArguments, command: &Command) -> 
             Err(Failure::NotConfigured("FLEET_HUB", _))
         )
     };
-    can && (kubectl::is_chosen(kube) || (kubectl::is_there(kube) && no_hub()))
+    Ok(can && (chosen || (kubectl::is_there(kube) && no_hub())))
 }
 
 /// One cluster.
@@ -99,7 +115,7 @@ impl Local {
         let now = Timestamp::now();
         let seen = Seen {
             cluster: cluster.unwrap_or_else(|| HERE.to_owned()),
-            silent: renewed.map(|at| now.duration_since(at).as_secs() > SILENT),
+            silent: renewed.and_then(|at| silent(at, now)),
             heard: renewed,
             now,
         };
@@ -226,6 +242,9 @@ impl Local {
             collection,
             key: row.key,
             answer,
+            alone: Some(Alone {
+                unheard: self.seen.unheard(),
+            }),
         }
     }
 
@@ -274,6 +293,12 @@ impl Local {
         });
         of.collect()
     }
+}
+
+/// Whether a leader that renewed its Lease then is silent; `None` where clocks differ so much that nobody can tell.
+fn silent(renewed: Timestamp, now: Timestamp) -> Option<bool> {
+    let age = now.duration_since(renewed).as_secs();
+    (age >= -CLOCKS).then_some(age > SILENT)
 }
 
 /// Whether a row is one that was asked for.

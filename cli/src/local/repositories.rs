@@ -6,7 +6,7 @@ use proto::v1::{RepositoryBinding, RepositoryRow, RepositoryStatistics, Row, row
 use serde_json::Value;
 
 use super::judge;
-use super::rows::{Seen, at};
+use super::rows::{Seen, at, reference};
 use crate::objects::{count, holds, name, namespace, said, text};
 use crate::redact;
 
@@ -30,7 +30,7 @@ fn row(seen: &Seen, all: &[Value], key: String, of: &[&Value]) -> Row {
     let bindings: Vec<RepositoryBinding> = of.iter().map(|object| binding(seen, object)).collect();
     let ready = bindings.iter().filter(|of| of.ready).count();
     let state = match (seen.silent, ready) {
-        (Some(true), _) => "stale",
+        (Some(true) | None, _) => "stale",
         (_, 0) => "unready",
         (_, ready) if ready < bindings.len() => "degraded",
         _ => "ready",
@@ -65,11 +65,7 @@ fn row(seen: &Seen, all: &[Value], key: String, of: &[&Value]) -> Row {
 
 /// Whether a backup or a policy names one of these.
 fn is_used(user: &Value, of: &[&Value]) -> bool {
-    let wanted = match text(user, "/spec/repositoryRef/namespace") {
-        "" => namespace(user),
-        other => other,
-    };
-    let named = text(user, "/spec/repositoryRef/name");
+    let (wanted, named) = reference(user, "/spec/repositoryRef");
     of.iter().any(|of| namespace(of) == wanted && name(of) == named)
 }
 

@@ -9,7 +9,7 @@ use proto::v1::{
 use serde_json::Value;
 
 use super::judge;
-use crate::objects::{holds, is_true, name, namespace, text, time};
+use crate::objects::{count, holds, is_true, name, namespace, text, time};
 
 /// What is known of the cluster as a whole.
 #[derive(Clone, Debug)]
@@ -36,12 +36,23 @@ impl Seen {
         }
     }
 
+    /// Why what its operator reported may no longer hold; `None` while it is seen to run.
+    pub fn unheard(&self) -> Option<&'static str> {
+        match self.silent {
+            Some(false) => None,
+            Some(true) => Some("its operator does not run: this is the last that is known"),
+            None => Some("whether its operator runs cannot be seen: this is the last that is known"),
+        }
+    }
+
     /// What a person has to know of this view.
     pub fn notice(&self) -> String {
         let operator = match self.silent {
             Some(false) => "",
             Some(true) => "; its operator does not run, and what is shown is the last that it reported",
-            None => "; whether its operator runs cannot be seen (Lease fleet-spoke in restic-fleet-system)",
+            None => {
+                "; whether its operator runs cannot be seen (Lease fleet-spoke in restic-fleet-system, and whether this machine's clock is right)"
+            }
         };
         format!(
             "by kubeconfig alone: only cluster {} is seen, no other one{operator}; fleet login shows the fleet",
@@ -57,13 +68,6 @@ fn wire(at: Timestamp) -> prost_types::Timestamp {
 /// A time at a JSON pointer.
 pub fn at(object: &Value, pointer: &str) -> Option<prost_types::Timestamp> {
     time(object, pointer).map(wire)
-}
-
-fn count(object: &Value, pointer: &str) -> u64 {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_u64)
-        .unwrap_or_default()
 }
 
 /// The kind of a collection's resources.
@@ -91,7 +95,7 @@ pub fn conditions(object: &Value) -> Vec<Condition> {
 }
 
 /// Namespace and name of what a reference means.
-fn reference(object: &Value, pointer: &str) -> (String, String) {
+pub fn reference(object: &Value, pointer: &str) -> (String, String) {
     let own = namespace(object);
     let of = text(object, &format!("{pointer}/namespace"));
     let of = if of.is_empty() { own } else { of };

@@ -1,9 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
+use clap::Parser as _;
 use serde_json::json;
 
 use super::*;
-use crate::arguments::{Format, Output};
+use crate::arguments::{Arguments, Format, Output};
+use crate::failure::code;
 use crate::{render, why};
 
 const NOW: &str = "2026-11-26T12:00:00Z";
@@ -136,6 +138,61 @@ fn the_worst_that_its_status_shows_is_the_state_of_a_backup() {
     let mended = json!({ "lastBackup": { "result": "Failed", "completionTime": "2026-11-26T10:00:00Z" } });
     assert_eq!(state(&local(Some(false), vec![backup(mended)])), "ok");
     assert_eq!(state(&local(Some(true), vec![backup(json!({}))])), "stale");
+    assert_eq!(state(&local(None, vec![backup(json!({}))])), "stale");
+}
+
+#[test]
+fn nothing_is_called_well_while_its_operator_is_not_seen_to_run() {
+    let policy = object(
+        "GlobalRetentionPolicy",
+        "nightly",
+        json!({ "repositoryRef": { "name": "nas" } }),
+        json!({
+            "lastRun": "2026-11-26T11:00:00Z", "lastRunResult": "Succeeded",
+            "conditions": [{ "type": "Ready", "status": "True" }],
+        }),
+    );
+    let restore = object(
+        "ResticRestore",
+        "back",
+        json!({}),
+        json!({ "phase": "InProgress" }),
+    );
+    let all = || vec![repository(), backup(json!({})), policy.clone(), restore.clone()];
+    let why = |silent, kind: &str, wanted: &str| {
+        let found = local(silent, all()).get(&get(&[kind, wanted])).unwrap();
+        why::of(&found, NOW.parse().unwrap())
+    };
+    for (kind, wanted) in [
+        ("backup", "shop/orders"),
+        ("policy", "shop/nightly"),
+        ("restore", "shop/back"),
+        ("repo", "shop/nas"),
+    ] {
+        assert_eq!(why(Some(false), kind, wanted).code, 0, "{kind}");
+        for (silent, says) in [
+            (None, "whether its operator runs cannot be seen"),
+            (Some(true), "its operator does not run"),
+        ] {
+            let why = why(silent, kind, wanted);
+            assert_eq!((why.state.as_str(), why.code), ("stale", code::UNKNOWN), "{kind}");
+            assert!(why.sentence.contains(says), "{kind}: {why:?}");
+            // What this command refuses is no advice.
+            assert!(!why.next.iter().any(|of| of.contains("why cluster")), "{why:?}");
+            assert!(why.next.contains(&"fleet check".to_owned()), "{why:?}");
+        }
+    }
+}
+
+#[test]
+fn a_lease_from_the_future_does_not_show_that_its_operator_runs() {
+    let at = |seconds: i64| NOW.parse::<Timestamp>().unwrap() + jiff::SignedDuration::from_secs(seconds);
+    let now = NOW.parse().unwrap();
+    assert_eq!(silent(at(-61), now), Some(true));
+    assert_eq!(silent(at(-60), now), Some(false));
+    assert_eq!(silent(at(CLOCKS), now), Some(false));
+    assert_eq!(silent(at(CLOCKS + 1), now), None);
+    assert_eq!(silent(at(3600), now), None);
 }
 
 #[test]
@@ -229,4 +286,22 @@ fn it_says_that_other_clusters_are_not_seen_and_whether_the_operator_runs() {
     assert!(seen(Some(true)).notice().contains("does not run"));
     assert!(seen(None).notice().contains("cannot be seen"));
     assert!(seen(None).freshness().stale);
+}
+
+#[test]
+fn a_chosen_cluster_is_not_watched_in_the_place_of_the_fleet() {
+    let meant = |words: &str| {
+        let words = format!("fleet --hub https://hub:8444 {words}");
+        let Arguments { command, hub, kube } = Arguments::parse_from(words.split_whitespace());
+        is_meant(&hub, &kube, &command)
+    };
+    for what in ["status", "backups", "repos", "policies", "restores"] {
+        for chosen in ["--kube-context a", "--kubeconfig /nowhere"] {
+            assert!(meant(&format!("{what} {chosen}")).unwrap(), "{what}");
+            let refused = meant(&format!("{what} {chosen} --watch"));
+            assert!(matches!(refused, Err(Failure::Usage(_))), "{what}: {refused:?}");
+        }
+        assert!(!meant(&format!("{what} --watch")).unwrap(), "{what}");
+    }
+    assert!(!meant("locks --kube-context a").unwrap());
 }

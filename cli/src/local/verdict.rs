@@ -23,16 +23,47 @@ pub fn status(
     for row in backups {
         *by_state.entry(of(row).0.to_owned()).or_default() += 1;
     }
+    let (verdict, reason) = verdict(seen, &by_state, repositories.iter().any(is_damaged));
+    let mut matters = attention(backups, repositories, policies, restores);
+    let total = matters.len() as u64;
+    let others = matters
+        .iter()
+        .filter(|of| of.next.starts_with("fleet why") && !is_backup(&of.state))
+        .count() as u64;
+    matters.truncate(LISTED);
+    let stored = repositories.iter().filter_map(|row| match &row.body {
+        Some(Body::Repository(row)) => row.statistics.as_ref().map(|of| of.stored_bytes),
+        _ => None,
+    });
+    StatusResponse {
+        as_of: Some(proto::time::from_unix_millis(seen.now.as_millisecond())),
+        verdict: verdict.to_owned(),
+        reason,
+        clusters: 1,
+        clusters_stale: u64::from(seen.silent != Some(false)),
+        repositories: repositories.len() as u64,
+        backups: backups.len() as u64,
+        backups_by_state: by_state.into_iter().collect(),
+        stored_bytes: stored.sum(),
+        matters: total,
+        others,
+        rest_next: "fleet backups, fleet repos, fleet policies, fleet restores".to_owned(),
+        needs_you: matters,
+        ..StatusResponse::default()
+    }
+}
+
+/// Verdict and reason, by how many backups are in each state and whether a repository is damaged. The worst comes first.
+fn verdict(seen: &Seen, by_state: &BTreeMap<String, u64>, damaged: bool) -> (&'static str, String) {
     let count = |state: &str| by_state.get(state).copied().unwrap_or_default();
-    let all = backups.len() as u64;
+    let all: u64 = by_state.values().sum();
     let danger: u64 = UNSAFE.iter().map(|state| count(state)).sum();
-    let damaged = repositories.iter().filter(|row| is_damaged(row)).count() as u64;
-    let (verdict, reason) = match () {
+    match () {
         () if danger > 0 => (
             "not-safe",
             format!("of {all} backups {danger} failed, late, incomplete or not ready"),
         ),
-        () if damaged > 0 => ("not-safe", "a repository is damaged".to_owned()),
+        () if damaged => ("not-safe", "a repository is damaged".to_owned()),
         () if seen.silent == Some(true) => {
             ("unknown", "the operator of this cluster does not run".to_owned())
         }
@@ -56,33 +87,6 @@ pub fn status(
             "safe",
             format!("{} of {all} backups are well", all - count("suspended")),
         ),
-    };
-    let mut matters = attention(backups, repositories, policies, restores);
-    let total = matters.len() as u64;
-    let others = matters
-        .iter()
-        .filter(|of| of.next.starts_with("fleet why") && !is_backup(&of.state))
-        .count() as u64;
-    matters.truncate(LISTED);
-    let stored = repositories.iter().filter_map(|row| match &row.body {
-        Some(Body::Repository(row)) => row.statistics.as_ref().map(|of| of.stored_bytes),
-        _ => None,
-    });
-    StatusResponse {
-        as_of: Some(proto::time::from_unix_millis(seen.now.as_millisecond())),
-        verdict: verdict.to_owned(),
-        reason,
-        clusters: 1,
-        clusters_stale: u64::from(seen.silent != Some(false)),
-        repositories: repositories.len() as u64,
-        backups: all,
-        backups_by_state: by_state.into_iter().collect(),
-        stored_bytes: stored.sum(),
-        matters: total,
-        others,
-        rest_next: "fleet backups, fleet repos, fleet policies, fleet restores".to_owned(),
-        needs_you: matters,
-        ..StatusResponse::default()
     }
 }
 

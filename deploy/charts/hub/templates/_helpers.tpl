@@ -73,9 +73,11 @@ FLEET_HUB_AUTHORITY_FROM: /etc/fleet-hub/authority/authority.pem
 {{- if include "fleet-hub.tls" . }}
 FLEET_HUB_TLS_CERT: /etc/fleet-hub/tls/tls.crt
 FLEET_HUB_TLS_KEY: /etc/fleet-hub/tls/tls.key
-FLEET_HUB_TLS_CA: /etc/fleet-hub/tls/ca.crt
+{{- /* An authority that signs more than this fleet must not make admins: the hub takes certificates of its own alone. */}}
 {{- if .Values.authority.own }}
-FLEET_HUB_AUTHORITY_DIR: /var/lib/fleet-hub/authority
+FLEET_HUB_TLS_CERT_CA: /etc/fleet-hub/tls/ca.crt
+{{- else }}
+FLEET_HUB_TLS_CA: /etc/fleet-hub/tls/ca.crt
 {{- end }}
 {{- end }}
 {{- with .Values.oidc }}

@@ -33,7 +33,8 @@ const HUB: &[&str] = &[
     "ingress.enabled=true,ingress.controller=nginx,ingress.hosts.link=l.example.org,ingress.hosts.view=v.example.org",
     "gateway.enabled=true,gateway.parentRefs[0].name=g,gateway.hosts.link=l.example.org,service.type=ClusterIP",
     "oidc.issuer=https://i.example.org,oidc.clientID=fleet,oidc.clientSecret.name=oidc,\
-     networkPolicy.viewFrom[0].ipBlock.cidr=192.0.2.0/24,metrics.serviceMonitor.enabled=true,metrics.rules.enabled=true",
+     networkPolicy.viewFrom[0].ipBlock.cidr=192.0.2.0/24,networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b,\
+     metrics.serviceMonitor.enabled=true,metrics.rules.enabled=true",
 ];
 
 /// A cluster with the kinds and without a hub: what is there already would be judged as a change.
@@ -184,18 +185,49 @@ fn blocks(page: &str) -> Vec<String> {
         .collect()
 }
 
+/// Kind, namespace and name of each document, sorted.
+fn called(documents: &[Value]) -> Vec<String> {
+    let of = |document: &Value| {
+        let part = |of: &Value| of.as_str().unwrap_or_default().to_owned();
+        let metadata = &document["metadata"];
+        format!(
+            "{} {}/{}",
+            part(&document["kind"]),
+            part(&metadata["namespace"]),
+            part(&metadata["name"])
+        )
+    };
+    let mut called: Vec<String> = documents.iter().map(of).collect();
+    called.sort();
+    called
+}
+
 #[test]
 #[ignore = "needs clusters: make charts-test"]
 fn kustomizations_render_the_same_manifests() {
     let cluster = prepared();
-    for (folder, image) in [("deploy", "spoke"), ("deploy/hub", "hub")] {
+    for (folder, image, of) in [
+        ("deploy", "spoke", &["deploy/crds", "deploy/spoke"][..]),
+        ("deploy/hub", "hub", &["deploy/hub"][..]),
+    ] {
         let path = bare().workspace.root.join(folder);
         let rendered = cluster.kubectl(&["kustomize", &path.to_string_lossy()]).unwrap();
         assert!(
             rendered.contains(&format!("image: ghcr.io/restic-fleet/{image}:dev")),
             "{rendered}"
         );
-        let (judged, _) = judge(&cluster, folder, documents(&rendered));
-        assert!(judged >= 5);
+        let rendered = documents(&rendered);
+        let mut shipped = Vec::new();
+        of.iter().for_each(|folder| files(folder, "yaml", &mut shipped));
+        let shipped = shipped
+            .iter()
+            .flat_map(|path| documents(&std::fs::read_to_string(path).unwrap()));
+        assert_eq!(
+            called(&rendered),
+            called(&shipped.collect::<Vec<_>>()),
+            "{folder}"
+        );
+        let (judged, _) = judge(&cluster, folder, rendered.clone());
+        assert_eq!(judged, rendered.len(), "{folder}");
     }
 }
