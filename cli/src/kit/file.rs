@@ -94,26 +94,29 @@ pub fn repository(resource: &Value, secrets: &Secrets, with_passwords: bool) -> 
         }
     }
     let url = if with_passwords { url.to_owned() } else { shown };
-    let options = resource
-        .pointer("/spec/backendOptions")
-        .and_then(Value::as_object);
-    let options = options
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
     let mut repository = Repository {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         url,
         id,
         key_hint: text(resource, "/status/keyID").to_owned(),
-        options: options.collect(),
+        options: options(resource),
         secret: format!("{namespace}/{secret}"),
         variables: values,
         by_hand: Vec::new(),
     };
     repository.by_hand = by_hand(&repository);
     (repository, missing)
+}
+
+/// Options of the back end.
+fn options(resource: &Value) -> BTreeMap<String, String> {
+    let options = resource
+        .pointer("/spec/backendOptions")
+        .and_then(Value::as_object);
+    let all = options.into_iter().flatten();
+    all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 /// As the operator reads it: a Secret that was made from a file ends in a line break, and an editor may have written CRLF.
