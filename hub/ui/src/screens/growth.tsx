@@ -49,7 +49,7 @@ export function Growth({ repository }: { repository: string }) {
           return (
             <>
               {growth !== undefined && <p class="muted">{growth === 0 ? 'no growth' : `${growth > 0 ? '+' : '−'}${bytes(Math.abs(growth))} a day`} over this range</p>}
-              {points.length > 1 && <Plot points={points} />}
+              {points.length > 1 && <Plot points={points} second="snapshots" />}
               <details>
                 <summary>The same figures as a table</summary>
                 <Table caption="Figures over time" columns={COLUMNS} rows={[...points].reverse()} id={(point) => String(point.at)} />
