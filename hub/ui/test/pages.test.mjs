@@ -232,6 +232,19 @@ test('claims without a backup page by page, with keys alone, and of whom they ar
   })
 })
 
+test('a cluster that has reported no claim is not called covered', async () => {
+  await operator(async (page) => {
+    await page.goto('/clusters/edge-7')
+    await page.getByRole('link', { name: 'claims without a backup' }).click()
+    await page.waitForURL(/coverage\?cluster=edge-7/)
+    await page.locator('.verdict.unknown').getByText('No claim is known.').waitFor()
+    await page.getByText('Claims are not known of 1 cluster').waitFor()
+    await page.getByText('fleet coverage --cluster edge-7').waitFor()
+    await page.goto('/coverage?cluster=prod-us')
+    await page.locator('.verdict.unknown').getByText('No uncovered claim is known: 3 of 3 claims covered.').waitFor()
+  })
+})
+
 test('storage is plotted and stands in a table, and says when it is full', async () => {
   await operator(async (page) => {
     await page.goto('/')

@@ -42,8 +42,7 @@ const COLUMNS: Column<ClaimRow>[] = [
   { name: 'Created', cell: (row) => <Ago at={row.created} never="not known" />, text: (row) => (row.created === undefined ? '' : moment(row.created)) },
   {
     name: 'Excluded until',
-    wide: true,
-    cell: (row) => <At at={row.excludedUntil} never={row.state === 'excluded' ? 'no end' : '–'} />,
+    cell: (row) => (row.excludedUntil !== undefined || row.state === 'excluded') && <At at={row.excludedUntil} never="no end" />,
     text: (row) => (row.excludedUntil === undefined ? '' : moment(row.excludedUntil)),
   },
 ]

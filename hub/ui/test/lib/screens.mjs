@@ -22,6 +22,7 @@ export async function screens(page) {
     repository,
     coverage: '/coverage',
     'coverage-excluded': '/coverage?state=excluded',
+    'coverage-unknown': '/coverage?cluster=edge-7',
     'coverage-none': '/coverage?q=nothing-is-called-so',
     storage: '/storage',
     'storage-full': '/storage?capacity=4TiB&days=365&sort=-growth',
