@@ -12,6 +12,7 @@ import { Export } from '../parts/export'
 import { Facts } from '../parts/facts'
 import { lazy } from '../parts/lazy'
 import { Empty, Notice, Panel } from '../parts/panel'
+import { Ranges } from '../parts/ranges'
 import { Screen, Section } from '../parts/screen'
 import { Table, type Column } from '../parts/table'
 import { Ago, At } from '../parts/time'
@@ -128,17 +129,8 @@ function Sum({ of, asked }: { of: StorageResponse; asked: boolean }) {
 }
 
 function OverTime({ points, days }: { points: StoragePoint[]; days: string }) {
-  const ranges = (
-    <div class="chips" role="group" aria-label="Range">
-      {RANGES.map((range) => (
-        <button type="button" key={range} class="chip" aria-pressed={range === days} onClick={() => go(withQuery({ days: range }), true)}>
-          {range} days
-        </button>
-      ))}
-    </div>
-  )
   return (
-    <Section title="Stored over time" aside={ranges}>
+    <Section title="Stored over time" aside={<Ranges all={RANGES} days={days} />}>
       {points.length === 0 ? (
         <Empty title={`No figures of the last ${days} days.`} />
       ) : (
