@@ -1,7 +1,7 @@
 //! Which volumes no backup covers, as clusters have reported it. Pure. What was not reported is not known, and not covered.
 
 use proto::time::{from_unix_millis, to_unix_millis};
-use proto::v1::{Claim, ClaimRow, CoverageRequest, CoverageResponse};
+use proto::v1::{Claim, ClaimRow, CoverageRequest, CoverageResponse, NamespaceClaims};
 
 use crate::Millis;
 use crate::inventory::Member;
@@ -122,23 +122,17 @@ pub fn coverage(seen: Seen<'_>, request: &CoverageRequest) -> Result<CoverageRes
             name(&mut answer.unknown_clusters, &mut answer.unknown, member);
             continue;
         };
-        let asked =
-            |namespace: &str| any(&request.namespaces, namespace) && seen.namespace(&member.name, namespace);
         answer.cut |= report.cut;
         if member.is_partial() {
             name(&mut answer.partial_clusters, &mut answer.partial, member);
         }
-        let stale = member.fresh().stale;
-        if stale {
+        if member.fresh().stale {
             name(&mut answer.stale_clusters, &mut answer.stale, member);
         }
-        for of in report.namespaces.iter().filter(|of| asked(&of.namespace)) {
-            answer.claims = answer.claims.saturating_add(of.claims);
-            answer.covered = answer.covered.saturating_add(of.covered);
-            if stale {
-                answer.covered_stale = answer.covered_stale.saturating_add(of.covered);
-            }
-        }
+        let asked =
+            |namespace: &str| any(&request.namespaces, namespace) && seen.namespace(&member.name, namespace);
+        let covered = report.namespaces.iter().filter(|of| asked(&of.namespace));
+        covered.for_each(|of| add(&mut answer, of, member));
         for claim in report.open.iter().filter(|claim| asked(&claim.namespace)) {
             let state = State::of(claim, now);
             match state {
@@ -161,6 +155,15 @@ pub fn coverage(seen: Seen<'_>, request: &CoverageRequest) -> Result<CoverageRes
     (shown, answer.next_page_token) = page(shown, after, request.page_size as usize);
     answer.rows = shown.into_iter().map(Shown::row).collect();
     Ok(answer)
+}
+
+/// Counts the claims of a namespace, and apart those that a silent cluster has said are covered.
+fn add(answer: &mut CoverageResponse, of: &NamespaceClaims, member: &Member) {
+    answer.claims = answer.claims.saturating_add(of.claims);
+    answer.covered = answer.covered.saturating_add(of.covered);
+    if member.fresh().stale {
+        answer.covered_stale = answer.covered_stale.saturating_add(of.covered);
+    }
 }
 
 /// Counts a cluster, and names it while there are few.

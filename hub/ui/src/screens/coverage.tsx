@@ -3,7 +3,6 @@ import { FleetView, type ClaimRow, type CoverageResponse } from '../wire/contrac
 import { bytes, moment, shell } from '../format'
 import { query, to } from '../route'
 import { useAsk } from '../state/ask'
-import { late } from '../state/live'
 import { count, COVERAGE } from '../words'
 import { told } from '../parts/columns'
 import { Command } from '../parts/command'
@@ -11,9 +10,9 @@ import { chosen, Filter } from '../parts/filter'
 import { isStale, NoMatch, NonePage, PAGE, Sheet, wanted, type Read } from '../parts/listing'
 import { Empty, Notice, Panel } from '../parts/panel'
 import { Screen } from '../parts/screen'
-import { Sign } from '../parts/state'
 import type { Column } from '../parts/table'
 import { Ago, At } from '../parts/time'
+import { Verdict } from '../parts/verdict'
 import { coverage, gaps, type Gap } from './covered'
 
 const EVERY = 60_000
@@ -78,20 +77,9 @@ export default function Coverage() {
 
 /** `old`: the hub could not say whether it is still so. */
 function Known({ of, old }: { of: CoverageResponse; old: boolean }) {
-  const { tone, word, sentence } = coverage(of)
-  const shown = old || late.value ? 'unknown' : tone
   return (
     <div class="stack">
-      <div class={`verdict ${shown}`}>
-        <Sign tone={shown} />
-        <div>
-          <p class="word" aria-live="polite">
-            {word}
-          </p>
-          <p>{sentence}</p>
-          <p class="small muted">as of {moment(of.asOf, true)}</p>
-        </div>
-      </div>
+      <Verdict of={coverage(of)} asOf={of.asOf} old={old} />
       {gaps(of).map((gap) => (
         <Unknown key={gap.what} of={gap} />
       ))}

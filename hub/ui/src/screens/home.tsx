@@ -1,9 +1,8 @@
 // Is everything backed up, and how do you know?
 import { FleetView, type Attention, type Row, type StatusResponse } from '../wire/contract'
-import { bytes, moment, number } from '../format'
+import { bytes, number } from '../format'
 import { to } from '../route'
 import { useAsk } from '../state/ask'
-import { late } from '../state/live'
 import { useStatus } from '../state/status'
 import { ATTENTION, BACKUP, CLUSTER, count, states, word, type Tone } from '../words'
 import { Command } from '../parts/command'
@@ -11,6 +10,7 @@ import { Empty, Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { Sign, State } from '../parts/state'
 import { Ago } from '../parts/time'
+import { Verdict } from '../parts/verdict'
 import { coverage, coveredNow } from './covered'
 import { verdict } from './verdict'
 
@@ -21,7 +21,7 @@ export default function Home() {
       <Panel asked={asked} rows={6}>
         {(status) => (
           <>
-            <Verdict status={status} old={asked.error !== undefined} />
+            <Verdict of={verdict(status)} asOf={status.asOf} old={asked.error !== undefined} />
             <Counts status={status} />
             {status.pause && (
               <Notice tone="warn">
@@ -35,24 +35,6 @@ export default function Home() {
         )}
       </Panel>
     </Screen>
-  )
-}
-
-/** `old`: the hub could not say whether it is still so. */
-function Verdict({ status, old }: { status: StatusResponse; old: boolean }) {
-  const { tone, word, sentence } = verdict(status)
-  const shown = old || late.value ? 'unknown' : tone
-  return (
-    <div class={`verdict ${shown}`}>
-      <Sign tone={shown} />
-      <div>
-        <p class="word" aria-live="polite">
-          {word}
-        </p>
-        <p>{sentence}</p>
-        <p class="small muted">as of {moment(status.asOf, true)}</p>
-      </div>
-    </div>
   )
 }
 
