@@ -138,5 +138,14 @@ async fn the_removal_of_locks_waits_for_no_place_and_takes_none_whoever_waits_be
     };
     spoke.say(Body::LeaseRelease(release)).await;
     wants(&spoke, "again", ID, Retention).await;
-    granted(&mut spoke, "again").await;
+    // Also not for as long as the lease of the removal, which nobody renews.
+    spoke
+        .until("a grant for again", |told| match told {
+            Told::LeaseGrant(grant) if grant.operation == "again" => Some(()),
+            Told::LeaseWaiting(w) if w.operation == "again" && w.reason.contains("for a place") => {
+                panic!("{w:?}")
+            }
+            _ => None,
+        })
+        .await;
 }

@@ -294,3 +294,22 @@ fn a_cluster_is_a_candidate_once_however_many_resources_it_has() {
     let found = after(|inventory| tell(inventory, "b", 2, vec![nas(), second]));
     assert_eq!(found[0].1, ["b/shop/nas"]);
 }
+
+#[test]
+fn who_needs_a_policy_of_its_own_is_a_candidate_with_one_that_is_not_suspended() {
+    let with = |own: Option<ObjectState>| {
+        after(|inventory| {
+            let introduction = Introduction {
+                retains: true,
+                retains_with_policy: true,
+                ..testing::introduction("b")
+            };
+            testing::attach(inventory, "b", 3, introduction, Moment::from(2));
+            tell(inventory, "b", 3, [nas()].into_iter().chain(own).collect());
+        })
+    };
+    assert_eq!(with(None)[0].1, [""; 0], "it would refuse");
+    assert_eq!(with(Some(policy(true, |_| ())))[0].1, ["b/shop/nas"]);
+    let suspended = policy(true, |policy| policy.suspended = true);
+    assert_eq!(with(Some(suspended))[0].1, [""; 0], "suspended");
+}
