@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::Place;
+use super::{Inventory, Member, Place};
 use crate::Millis;
-use crate::store::StoredDecision;
 use crate::store::runs::StoredRun;
+use crate::store::{Batch, StoredDecision, StoredObject};
 
 /// What has not been stored yet: the latest wins, so it is never more than there is to store.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +56,31 @@ impl Unsaved {
             ..Unsaved::default()
         };
         std::mem::replace(self, left)
+    }
+
+    /// The batch as of one moment: a cluster's row holds whether the objects that are stored with it are complete.
+    #[must_use]
+    pub fn batch(&self, inventory: &Inventory) -> Batch {
+        let members = self.members.iter().filter_map(|name| inventory.member(name));
+        let mut batch = Batch {
+            clusters: members.map(Member::stored).collect(),
+            vanished: self.vanished.then(|| inventory.stored_vanished()),
+            decisions: self.decisions.clone(),
+            runs: self.runs.clone(),
+            ..Batch::default()
+        };
+        for ((cluster, uid), unwritten) in &self.objects {
+            match unwritten {
+                Some(unwritten) => batch.objects.push(StoredObject {
+                    cluster: cluster.to_string(),
+                    uid: uid.to_string(),
+                    baseline: unwritten.baseline,
+                    state: unwritten.state.to_vec(),
+                }),
+                None => batch.gone.push((cluster.to_string(), uid.to_string())),
+            }
+        }
+        batch
     }
 
     /// Takes back what could not be stored; what changed since is newer and stays.
