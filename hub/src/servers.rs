@@ -127,6 +127,9 @@ fn view_router(
     let people = PeopleService::new(hub.clone(), config.session_lifetime.0, Oidc::of(config)?);
     let people = Arc::new(people);
     Ok(server()
+        // Who watches says nothing by itself.
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .accept_http1(true)
         .layer(DashboardLayer::new(people.clone(), refusals))
         .layer(GrpcWebLayer::new())
@@ -181,8 +184,6 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 fn server() -> Server {
     Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .initial_stream_window_size(64 << 10)
         .initial_connection_window_size(128 << 10)
         .max_concurrent_streams(64)

@@ -66,7 +66,8 @@ pub fn outgoing(message: &mut HubMessage) {
         | Body::Command(_)
         | Body::CommandSettled(_)
         | Body::Browse(_)
-        | Body::BrowseMore(_) => return,
+        | Body::BrowseMore(_)
+        | Body::HeartbeatAnswer(_) => return,
     };
     plain(id);
     if let Some(run) = run {

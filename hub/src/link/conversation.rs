@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::spoke_message::Body;
-use proto::v1::{CreationDone, CreationGrant, CreationRequest, ResyncRequest, hub_message};
+use proto::v1::{CreationDone, CreationGrant, CreationRequest, HeartbeatAnswer, ResyncRequest, hub_message};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -46,8 +46,8 @@ impl Conversation<'_> {
     /// Why the session is ended.
     pub async fn run(&mut self, incoming: &mut Frames, end: &CancellationToken) -> Result<(), Status> {
         let hub = self.hub;
-        // A silent peer is found by HTTP/2 pings long before this.
-        let silence = hub.heartbeat.saturating_mul(6).max(Duration::from_secs(5));
+        // Nothing is asked of a spoke by pings: a thousand timers would wake the hub for what heartbeats say.
+        let silence = hub.heartbeat.saturating_mul(3).max(Duration::from_secs(5));
         let mut creating = hub.creating();
         let mut trust = hub.membership.trust.changes();
         self.announce()?;
@@ -171,7 +171,12 @@ impl Conversation<'_> {
 
     /// What there is in the cluster.
     async fn state(&mut self, body: Option<Body>) -> Result<(), Status> {
+        let beat = matches!(body, Some(Body::Heartbeat(_)));
         self.inventory(body)?;
+        if beat {
+            let answer = hub_message::Body::HeartbeatAnswer(HeartbeatAnswer {});
+            send(self.hub, self.outgoing, answer, "heartbeat")?;
+        }
         let cluster = self.cluster;
         let new = self.hub.change(|inventory| inventory.take_reported(cluster));
         if !new.is_empty() {

@@ -167,6 +167,17 @@ async fn a_spoke_that_connects_during_a_drain_is_told() {
     while !drains(&second.hear().await.unwrap()) {}
 }
 
+/// A spoke that hears nothing for longer than a heartbeat's pause asks by a ping: one more packet for each, all day.
+#[tokio::test]
+async fn a_heartbeat_is_answered() {
+    let fleet = Fleet::new().await;
+    let mut session = Session::open(&fleet, "a", Hello::default()).await;
+    session.welcome().await;
+    session.say(Body::Heartbeat(Heartbeat::default())).await;
+    let answer = |body: &hub_message::Body| matches!(body, hub_message::Body::HeartbeatAnswer(_));
+    while !answer(&session.hear().await.unwrap()) {}
+}
+
 #[tokio::test]
 async fn a_body_that_the_hub_does_not_know_is_ignored() {
     let fleet = Fleet::new().await;

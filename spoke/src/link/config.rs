@@ -86,7 +86,8 @@ impl LinkConfig {
         Ok(Endpoint::from_shared(self.url.clone())?
             .tls_config(tls)?
             .connect_timeout(CONNECT)
-            .http2_keep_alive_interval(Duration::from_secs(20))
+            // Longer than the pause between two heartbeats: a hub that answers them is not asked for more.
+            .http2_keep_alive_interval(Duration::from_secs(25))
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)
             .initial_stream_window_size(64 << 10)

@@ -205,6 +205,7 @@ impl Conversation<'_> {
                 info!(reason = resync.reason, "the hub asks for the inventory again");
                 self.session.inventory(&context.world, &context.outbox);
             }
+            hub_message::Body::HeartbeatAnswer(_) => count(context, "in", "heartbeat"),
             lease => {
                 count(context, "in", "lease");
                 if let Some(restic_id) = context.leases.deliver(lease) {

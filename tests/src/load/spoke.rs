@@ -150,7 +150,7 @@ fn endpoint(authority: &Authority, dir: &Path, ca: &str, cluster: &str) -> anyho
     let endpoint = Endpoint::from_static("https://hub").tls_config(tls)?;
     // As a real spoke sets them.
     Ok(endpoint
-        .http2_keep_alive_interval(Duration::from_secs(20))
+        .http2_keep_alive_interval(Duration::from_secs(25))
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true)
         .initial_stream_window_size(64 << 10)
@@ -320,7 +320,7 @@ impl Spoke {
 }
 
 /// A spoke that asks all the time for what the hub answers at once, out of its memory, and takes the time: how long the
-/// messages of spokes wait. A heartbeat has no answer.
+/// messages of spokes wait.
 pub struct Probe {
     times: Arc<Mutex<Vec<f64>>>,
     stop: watch::Sender<bool>,
