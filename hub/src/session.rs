@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use prost::bytes::{Bytes, BytesMut};
 use proto::digest::Digest;
 use proto::v1::spoke_message::Body;
 use proto::v1::{Hello, ObjectUpdate, Tombstone};
@@ -32,7 +33,7 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct Arriving {
     whole: bool,
-    updates: HashMap<String, Vec<u8>>,
+    updates: HashMap<String, Bytes>,
     gone: Vec<String>,
     bytes: usize,
 }
@@ -41,7 +42,7 @@ struct Arriving {
 #[derive(Debug, Default, PartialEq)]
 pub struct Update {
     /// uid and state as the spoke encoded it.
-    pub states: Vec<(String, Vec<u8>)>,
+    pub states: Vec<(String, Bytes)>,
     /// uids.
     pub gone: Vec<String>,
     /// Nothing else exists.
@@ -164,9 +165,9 @@ impl Session {
             arriving.updates.remove(&tombstone.uid);
             arriving.gone.push(tombstone.uid);
         }
-        for update in updates {
-            arriving.bytes += update.uid.len() + update.state.len() + OVERHEAD;
-            arriving.updates.insert(update.uid, update.state);
+        for (uid, state) in packed(updates) {
+            arriving.bytes += uid.len() + state.len() + OVERHEAD;
+            arriving.updates.insert(uid, state);
         }
         if arriving.bytes > self.limit.saturating_mul(2) {
             self.arriving = None;
@@ -205,6 +206,19 @@ impl Session {
             ..Effect::default()
         }
     }
+}
+
+/// The states of one message in one piece of memory. They live until they are written, and what is held of them much longer:
+/// in pieces of their own they would lie between what is held, and leave holes there that nothing fills.
+fn packed(updates: Vec<ObjectUpdate>) -> impl Iterator<Item = (String, Bytes)> {
+    let length = updates.iter().map(|update| update.state.len()).sum();
+    let mut pack = BytesMut::with_capacity(length);
+    for update in &updates {
+        pack.extend_from_slice(&update.state);
+    }
+    let mut pack = pack.freeze();
+    let one = move |update: ObjectUpdate| (update.uid, pack.split_to(update.state.len()));
+    updates.into_iter().map(one)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::*;
 fn update(uid: &str) -> ObjectUpdate {
     ObjectUpdate {
         uid: uid.to_owned(),
-        state: b"state".to_vec(),
+        state: format!("state of {uid}").into_bytes(),
     }
 }
 
@@ -41,6 +41,8 @@ fn parts_are_applied_together_with_the_last() {
     let effect = session.take(part(&["b"], false, true), nothing(), 0).unwrap();
     let update = effect.update.unwrap();
     assert!(update.whole && update.states.len() == 2);
+    let own = |(uid, state): &(String, Bytes)| *state == format!("state of {uid}");
+    assert!(update.states.iter().all(own), "{:?}", update.states);
     assert_eq!(
         session.take(delta(&["c"], &[], true), nothing(), 0).unwrap(),
         Effect::default()

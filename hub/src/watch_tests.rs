@@ -102,7 +102,10 @@ fn apply(inventory: &mut Inventory, step: &Step, now: &mut Millis) {
             let object = object(*uid, *how);
             let state = object.encode_to_vec();
             let held = Held::new(&name(*cluster), &object.uid, &state, None, *now);
-            let upserts = vec![Arrived { held, state }];
+            let upserts = vec![Arrived {
+                held,
+                state: state.into(),
+            }];
             (
                 *cluster,
                 Change {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use prost::bytes::Bytes;
 use proto::v1::Collection;
 
 use super::{Held, Inventory, Limits, Member, Refused, Unwritten, runs};
@@ -12,7 +13,7 @@ use crate::Moment;
 #[derive(Clone, Debug)]
 pub struct Arrived {
     pub held: Held,
-    pub state: Vec<u8>,
+    pub state: Bytes,
 }
 
 /// What a spoke's messages change, all at once.
@@ -74,7 +75,7 @@ impl Inventory {
         Ok(())
     }
 
-    pub(super) fn insert(&mut self, mut held: Held, state: Option<Vec<u8>>) {
+    pub(super) fn insert(&mut self, mut held: Held, state: Option<Bytes>) {
         if !self.places.is_empty() {
             held.place(&self.places);
         }
@@ -115,7 +116,7 @@ impl Inventory {
             self.unsaved.runs.extend(ended);
             let unwritten = Unwritten {
                 baseline: held.baseline,
-                state: Arc::new(state),
+                state,
             };
             self.unsaved
                 .objects

@@ -58,7 +58,7 @@ pub fn report(
         let state = object.encode_to_vec();
         Arrived {
             held: Held::new(&name, &object.uid, &state, None, 1),
-            state,
+            state: state.into(),
         }
     });
     let change = Change {

@@ -74,7 +74,7 @@ fn arrived(cluster: &str, object: &ObjectState) -> Arrived {
     let state = object.encode_to_vec();
     Arrived {
         held: Held::new(&name(cluster), &object.uid, &state, None, 0),
-        state,
+        state: state.into(),
     }
 }
 
@@ -323,7 +323,7 @@ fn a_state_that_cannot_be_decoded_counts_in_the_digest_and_makes_the_cluster_unc
     let broken = Change {
         upserts: vec![Arrived {
             held: Held::new(&name("a"), "u", &state, None, 0),
-            state: state.clone(),
+            state: state.clone().into(),
         }],
         ..Change::default()
     };

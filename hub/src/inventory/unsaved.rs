@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use prost::bytes::Bytes;
+
 use super::{Inventory, Member, Place};
 use crate::Millis;
 use crate::store::runs::StoredRun;
@@ -27,7 +29,7 @@ pub struct Unsaved {
 #[derive(Clone, Debug)]
 pub struct Unwritten {
     pub baseline: Millis,
-    pub state: Arc<Vec<u8>>,
+    pub state: Bytes,
 }
 
 impl Unsaved {
@@ -75,7 +77,7 @@ impl Unsaved {
                     cluster: cluster.to_string(),
                     uid: uid.to_string(),
                     baseline: unwritten.baseline,
-                    state: unwritten.state.to_vec(),
+                    state: unwritten.state.clone(),
                 }),
                 None => batch.gone.push((cluster.to_string(), uid.to_string())),
             }
@@ -149,7 +151,7 @@ mod tests {
         let taken = all.take(9);
         let newer = Unwritten {
             baseline: 7,
-            state: Arc::default(),
+            state: Bytes::default(),
         };
         all.objects.insert(("a".into(), "1".into()), Some(newer));
         all.give_back(taken);

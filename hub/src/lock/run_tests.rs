@@ -405,7 +405,10 @@ fn what_is_not_watched_counts_among_the_resources_of_its_cluster() {
     let more = policies(1000).into_iter().map(|object| {
         let state = object.encode_to_vec();
         let held = Held::new(&"a".into(), &object.uid, &state, None, 1);
-        Arrived { held, state }
+        Arrived {
+            held,
+            state: state.into(),
+        }
     });
     let change = Change {
         upserts: more.collect(),

@@ -1,5 +1,7 @@
 //! What is kept, as the store takes and gives it.
 
+use prost::bytes::Bytes;
+
 use super::StoredDecision;
 use super::runs::StoredRun;
 use crate::Millis;
@@ -49,7 +51,7 @@ pub struct StoredObject {
     pub cluster: String,
     pub uid: String,
     pub baseline: Millis,
-    pub state: Vec<u8>,
+    pub state: Bytes,
 }
 
 /// A policy that vanished without a tombstone.

@@ -311,7 +311,7 @@ mod tests {
                     match step {
                         Step::Put(uid, state) => {
                             model.insert(uid.to_string(), state.clone());
-                            let object = StoredObject { cluster: "a".into(), uid: uid.to_string(), baseline: 1, state };
+                            let object = StoredObject { cluster: "a".into(), uid: uid.to_string(), baseline: 1, state: state.into() };
                             store.save(Batch { objects: vec![object], ..Batch::default() }).await.unwrap();
                         }
                         Step::Gone(uid) => {
@@ -327,7 +327,7 @@ mod tests {
                     }
                 }
                 let (_, objects) = everything(&store).await.unwrap();
-                let held: BTreeMap<_, _> = objects.into_iter().map(|o| (o.uid, o.state)).collect();
+                let held: BTreeMap<_, _> = objects.into_iter().map(|o| (o.uid, o.state.to_vec())).collect();
                 assert_eq!(held, model);
             });
         }

@@ -269,7 +269,7 @@ impl Fleet {
         if let Some(update) = effect.update {
             let upserts = update.states.into_iter().map(|(uid, mut state)| {
                 if self.mutant == Mutant::DecodedDigest {
-                    state = ObjectState::decode(state.as_slice()).unwrap().encode_to_vec();
+                    state = ObjectState::decode(state).unwrap().encode_to_vec().into();
                 }
                 Arrived {
                     held: Held::new(&name(), &uid, &state, None, now.wall),
