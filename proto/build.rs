@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let encoded = prost::Message::encode_to_vec(&descriptors);
     std::fs::write(std::path::Path::new(&folder).join("descriptors.bin"), encoded)?;
     // Written for pods and stores to read, so JSON as well.
-    let mut builder = tonic_prost_build::configure();
+    let mut builder = tonic_prost_build::configure().codec_path("crate::codec::Sparing");
     for message in [
         "RetentionPolicySpec",
         "RetentionRule",

@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod certificate;
+pub mod codec;
 pub mod digest;
 pub mod hold;
 pub mod order;
