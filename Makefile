@@ -9,6 +9,8 @@ export CARGO_BUILD_TARGET := $(HOST_TARGET)
 RUSTFLAGS_VARIABLE := CARGO_TARGET_$(shell echo $(HOST_TARGET) | tr 'a-z-' 'A-Z_')_RUSTFLAGS
 export $(RUSTFLAGS_VARIABLE) := -C target-feature=+crt-static
 
+# Programs of the project are taken from here once they are built: `cargo run -p` chooses other features of other crates, and
+# compiles half of them anew.
 BIN := target/$(HOST_TARGET)
 TESTBED := $(BIN)/debug/testbed
 
@@ -90,13 +92,13 @@ images: ui ## images of operator and hub, with SBOM and provenance; REGISTRY=reg
 	deploy/images/build.sh
 
 .PHONY: release
-release: bootstrap ui ## all that a release has, into target/release-files (docs/release.md)
-	cargo run -q -p tests --bin testbed -- build --charts
+release: bootstrap ui binaries ## all that a release has, into target/release-files (docs/release.md)
+	$(TESTBED) build --charts
 	deploy/release.sh
 
 .PHONY: manifests
-manifests: ## deploy/spoke/30-deployment.yaml and deploy/hub/20-hub.yaml out of the charts
-	cargo run -q -p tests --bin testbed -- build --charts
+manifests: binaries ## deploy/spoke/30-deployment.yaml and deploy/hub/20-hub.yaml out of the charts
+	$(TESTBED) build --charts
 	deploy/charts/render.sh
 
 .PHONY: test-fast
@@ -108,26 +110,26 @@ restic: bootstrap binaries
 	$(TESTBED) build
 
 .PHONY: lint
-lint: ## formatting, clippy, licences, generated files
+lint: binaries ## formatting, clippy, licences, generated files
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo run -q -p crds --bin crdgen -- --check deploy
+	$(BIN)/debug/crdgen --check deploy
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \
 	 else echo "cargo-deny is not installed: licences and bans are not checked (cargo install cargo-deny --locked)"; fi
 
 .PHONY: bench
 bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md (about an hour; PARTS="lease link" measures these)
 	cargo build --release -p spoke -p hub -p cli
-	cargo run -q -p tests --bin bench -- $(PARTS)
+	$(BIN)/debug/bench $(PARTS)
 
 SPOKES ?= 1000
 .PHONY: bench-fleet
-bench-fleet: ## a hub with SPOKES simulated clusters of 100 resources (5 minutes; with 1000 it is written to docs/benchmarks.md)
+bench-fleet: binaries ## a hub with SPOKES simulated clusters of 100 resources (5 minutes; with 1000 it is written to docs/benchmarks.md)
 	cargo build --release -p spoke -p hub -p cli
-	cargo run -q -p tests --bin bench -- fleet --spokes $(SPOKES)
+	$(BIN)/debug/bench fleet --spokes $(SPOKES)
 
 .PHONY: gen
-gen: ## generated files
-	cargo run -q -p crds --bin crdgen -- deploy
+gen: binaries ## generated files
+	$(BIN)/debug/crdgen deploy
 	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test dashboard_contract
-	FLEET_WRITE_DOCS=1 cargo test -q -p spoke --test observability
+	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test observability

@@ -24,8 +24,8 @@ long_alone=(
 # Neither beside others nor in a suite of `make test`.
 apart=(charts:: dashboard:: locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub::)
 
-together() { cargo test -p tests --test e2e -- --ignored --test-threads 3 "$@"; }
-alone() { cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 1 "$@"; }
+together() { cargo test --workspace --test e2e -- --ignored --test-threads 3 "$@"; }
+alone() { cargo test --workspace --test e2e -- --ignored --nocapture --test-threads 1 "$@"; }
 # --skip before each argument.
 without() { printf -- '--skip\n%s\n' "$@"; }
 
@@ -68,7 +68,7 @@ rights)
   ;;
 backends)
   # Azurite is a program of Node.js, and fake-gcs-server is built for these alone.
-  cargo test -p tests --test e2e -- --ignored --nocapture --test-threads 2 backends::
+  cargo test --workspace --test e2e -- --ignored --nocapture --test-threads 2 backends::
   ;;
 charts)
   # The first of these needs a bed without anything.
