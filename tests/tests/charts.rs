@@ -396,7 +396,7 @@ fn each_refusal_of_a_chart_has_its_test() {
         // With what may be filled in.
         let said = |pattern: &regex::Regex, text: &str| {
             let text = text.replace("\\\"", "\"");
-            ["link", "token"]
+            ["link", "token", "ingress"]
                 .iter()
                 .any(|word| pattern.is_match(&text.replace("%s", word)))
         };
