@@ -95,6 +95,7 @@ images: ui ## images of operator and hub, with SBOM and provenance; REGISTRY=reg
 release: bootstrap ui binaries ## all that a release has, into target/release-files, and read again from there (docs/release.md)
 	$(TESTBED) build --charts
 	deploy/release.sh
+	@command -v minisign >/dev/null || apt-get install -y -qq minisign >/dev/null
 	cargo test --workspace --test release -- --ignored --nocapture
 
 .PHONY: manifests

@@ -356,3 +356,40 @@ fn the_recipe_of_signing_names_files_of_the_release() {
         assert!(files.contains(name), "{name} is not in the release");
     }
 }
+
+/// Commands of minisign in the recipe, with a key of this test. Those of cosign sign in a registry, with a key of a person.
+#[test]
+#[ignore = "needs a release: make release"]
+fn checksums_are_signed_by_the_recipe_and_a_changed_one_is_found() {
+    let page = fs::read_to_string(Workspace::here().root.join("docs/release.md")).unwrap();
+    let commands: Vec<&str> = page
+        .split('`')
+        .filter(|word| word.starts_with("minisign -"))
+        .collect();
+    let [sign, verify] = commands[..] else {
+        panic!("{commands:?}")
+    };
+    let home = tempfile::tempdir().unwrap();
+    let sums = home.path().join("checksums.txt");
+    fs::copy(folder().join("checksums.txt"), &sums).unwrap();
+    let run = |command: &str| {
+        let mut shell = Command::new("bash");
+        shell
+            .args(["-euc", command])
+            .current_dir(&home)
+            .env("HOME", home.path());
+        let output = shell.stdin(std::process::Stdio::null()).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (made, said) = run("minisign -GW");
+    assert!(made, "apt-get install minisign: {said}");
+    let public = fs::read_to_string(home.path().join("minisign.pub")).unwrap();
+    let verify = verify.replace("PUBLIC_KEY", public.lines().nth(1).unwrap());
+    assert_eq!(run(sign), (true, String::new()));
+    assert_eq!(run(&verify), (true, String::new()));
+    fs::write(&sums, text("checksums.txt").replacen('a', "b", 1)).unwrap();
+    assert!(!run(&verify).0);
+}
