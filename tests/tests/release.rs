@@ -1,6 +1,6 @@
 //! What `make release` has written, read as somebody who installs it: checksums, archives, images, charts, manifests, and what
 //! is said about all of them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::collections::BTreeSet;
 use std::fs;
