@@ -92,9 +92,11 @@ images: ui ## images of operator and hub, with SBOM and provenance; REGISTRY=reg
 	deploy/images/build.sh
 
 .PHONY: release
-release: bootstrap ui binaries ## all that a release has, into target/release-files (docs/release.md)
+release: bootstrap ui binaries ## all that a release has, into target/release-files, and read again from there (docs/release.md)
 	$(TESTBED) build --charts
 	deploy/release.sh
+	@command -v minisign >/dev/null || apt-get install -y -qq minisign >/dev/null
+	cargo test --workspace --test release -- --ignored --nocapture
 
 .PHONY: manifests
 manifests: binaries ## deploy/spoke/30-deployment.yaml and deploy/hub/20-hub.yaml out of the charts

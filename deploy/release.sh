@@ -48,7 +48,7 @@ for part in spoke hub; do
   cp -r deploy/charts/$part "$stage/$part"
   sed -i "s,^  registry: ghcr.io/restic-fleet\$,  registry: $registry," "$stage/$part/values.yaml"
   grep -qxF "  registry: $registry" "$stage/$part/values.yaml"
-  "$bin/helm" package -q "$stage/$part" --version "${TAG#v}" --app-version "${TAG#v}" -d $out
+  "$bin/helm" package "$stage/$part" --version "${TAG#v}" --app-version "${TAG#v}" -d $out >/dev/null
   rm -rf "$stage"
   if [ -n "${REGISTRY:-}" ]; then
     # shellcheck disable=SC2086

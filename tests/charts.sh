@@ -1,6 +1,6 @@
 #!/bin/bash
-# The charts without clusters: helm lint, unit tests with every refusal, rules by promtool, pods and rights by our own linter,
-# and whether the manifests without Helm are what the charts say.
+# The charts without clusters: helm lint, unit tests with every refusal, rules by promtool, pods and rights by kube-score and our
+# own linter, and whether the manifests without Helm are what the charts say.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}

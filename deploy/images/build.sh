@@ -53,12 +53,14 @@ case " $ARCHS " in *" $native "*) [ -x /usr/bin/ssh ] || fail "/usr/bin/ssh is m
 
 # Binaries without a trace of where they were built.
 binaries() {
-  local target cc variable
+  local target cc variable options=()
   target=$(triple "$1")
   variable=$(echo "$target" | tr 'a-z-' 'A-Z_')
   cc=$(multiarch "$1")-gcc
   [ "$1" = "$native" ] && cc=cc
-  env "CARGO_TARGET_${variable}_RUSTFLAGS=-C target-feature=+crt-static --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
+  # Pages of a node's kernel may be larger than those of this machine: 64 KiB on some arm64, where jemalloc made for less ends.
+  [ "$1" != arm64 ] || options+=(JEMALLOC_SYS_WITH_LG_PAGE=16)
+  env "${options[@]}" "CARGO_TARGET_${variable}_RUSTFLAGS=-C target-feature=+crt-static --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
     "CARGO_TARGET_${variable}_LINKER=$cc" "CC_${target//-/_}=$cc" \
     cargo build --release --locked --target "$target" --target-dir "target/images/cargo" -p spoke -p hub -p cli --bins
 }

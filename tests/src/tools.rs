@@ -124,7 +124,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Builds Helm and the runner of its unit tests, which only the charts' tests need.
+    /// Builds Helm, the runner of its unit tests and a linter, which only the charts' tests need.
     ///
     /// # Errors
     /// When they cannot be built.
@@ -132,11 +132,16 @@ impl Workspace {
         fs::create_dir_all(self.bin())?;
         let time = "about 3 minutes the first time";
         self.build_tool("helm", "helm", "helm.sh/helm/v3/cmd/helm", HELM_FLAGS, time)?;
-        let (name, package) = (
-            "helm-unittest",
-            "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
-        );
-        self.build_tool(name, name, package, "-s -w", "about 1 minute the first time")
+        for (name, package) in [
+            (
+                "helm-unittest",
+                "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+            ),
+            ("kube-score", "github.com/zegl/kube-score/cmd/kube-score"),
+        ] {
+            self.build_tool(name, name, package, "-s -w", "about 1 minute the first time")?;
+        }
+        Ok(())
     }
 
     /// Builds the emulator of Google's storage, which only its own tests need.

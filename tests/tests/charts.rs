@@ -1,5 +1,5 @@
-//! A linter of what the charts render: pods, rights, and whether what selects pods finds some. Needs Helm, which
-//! `tests/charts.sh` builds. What an API server and Pod Security say of the same is in `e2e/charts`.
+//! Linters of what the charts render: kube-score, and our own for rights, pods, and whether what selects pods finds some; and
+//! whether each refusal has its test. Needs Helm, which `tests/charts.sh` builds. What an API server and Pod Security say of the same is in `e2e/charts`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::process::Command;
@@ -75,6 +75,13 @@ fn containers_have_no_right_that_they_do_not_need() {
             assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
             assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
             assert_eq!(pod["enableServiceLinks"], false);
+            // Not as 0440, which is octal for some readers of YAML and decimal for others.
+            for mode in list(&pod["volumes"])
+                .iter()
+                .map(|volume| &volume["secret"]["defaultMode"])
+            {
+                assert!(mode.is_null() || *mode == 0o440, "{chart}: {mode}");
+            }
             for container in list(&pod["containers"]) {
                 let context = &container["securityContext"];
                 assert_eq!(context["allowPrivilegeEscalation"], false);
@@ -274,5 +281,147 @@ fn the_rights_of_the_chart_are_those_of_the_list() {
             .find(|rendered| rendered["metadata"]["name"] == definition["metadata"]["name"])
             .unwrap();
         assert_eq!(of_chart["spec"], definition["spec"], "texts with {{{{ too");
+    }
+}
+
+/// What kube-score would have and the charts do not, with the reason.
+const NOT_HERE: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            // A tag is a version and is not pushed again; a node that cannot reach the registry starts what it has.
+            "container-image-pull-policy",
+            // The root file system is read-only, and the operator's cache is bounded by its volume.
+            "container-ephemeral-storage-request-and-limit",
+        ],
+    ),
+    (
+        "spoke",
+        &[
+            // Where it may go is of the cluster: API server, hub, repositories, receivers of notifications. In is shut.
+            "pod-networkpolicy",
+            // Spread constraints do it.
+            "deployment-has-host-podantiaffinity",
+        ],
+    ),
+    (
+        "hub",
+        &[
+            // The store has one writer, so the next pod waits for the end of the one before.
+            "deployment-replicas",
+            "deployment-strategy",
+            // Until service.type says otherwise; a bare cluster has nothing else.
+            "service-type",
+        ],
+    ),
+];
+
+#[test]
+#[ignore = "needs Helm: make charts-test"]
+fn a_linter_of_others_finds_nothing() {
+    let program = Workspace::here().program("kube-score");
+    let score = |documents: &[Value], ignored: &[&str]| {
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+        let text: Vec<String> = documents.iter().map(Value::to_string).collect();
+        std::fs::write(file.path(), text.join("\n---\n")).unwrap();
+        let output = Command::new(&program)
+            .args(["score", "--exit-one-on-warning", "--output-format", "ci"])
+            .args(["--kubernetes-version", "v1.34", "--ignore-container-cpu-limit"])
+            .args(["--enable-optional-test", "container-seccomp-profile"])
+            .args(["--enable-optional-test", "container-ports-check"])
+            .args(ignored.iter().flat_map(|name| ["--ignore-test", *name]))
+            .arg(file.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let found: Vec<String> = said
+            .lines()
+            .filter(|l| !l.starts_with("[OK]") && !l.starts_with("[SKIPPED]"))
+            .map(str::to_owned)
+            .collect();
+        assert!(
+            said.contains("[OK]"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(output.status.success(), found.is_empty(), "{said}");
+        found
+    };
+    each(|chart, documents| {
+        let of = NOT_HERE.iter().filter(|(of, _)| of.is_empty() || *of == chart);
+        let ignored: Vec<&str> = of.flat_map(|(_, names)| names.iter().copied()).collect();
+        let found = score(documents, &ignored);
+        assert!(found.is_empty(), "{chart}: {found:#?}");
+    });
+    // It does find what is wrong.
+    let mut documents = rendered("hub", "");
+    for document in &mut documents {
+        if document["kind"] == "Deployment" {
+            document["spec"]["template"]["spec"]["containers"][0]["securityContext"]["privileged"] =
+                true.into();
+        }
+    }
+    let found = score(&documents, &[]);
+    assert!(found.iter().any(|line| line.contains("privileged")), "{found:#?}");
+}
+
+/// What stands between the quotes that a template has after `before`, with `\"` in it.
+fn quoted<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+    let mut all = Vec::new();
+    for part in text.split(before).skip(1) {
+        let end = part
+            .char_indices()
+            .find(|(at, c)| *c == '"' && !part[..*at].ends_with('\\'));
+        all.push(&part[..end.unwrap().0]);
+    }
+    all
+}
+
+#[test]
+fn each_refusal_of_a_chart_has_its_test() {
+    let root = Workspace::here().root;
+    for (chart, least) in [("spoke", 15), ("hub", 25)] {
+        let read =
+            |file: &str| std::fs::read_to_string(root.join("deploy/charts").join(chart).join(file)).unwrap();
+        let template = read("templates/validate.yaml");
+        let tests: Value = serde_saphyr::from_str(&read("tests/refusals_test.yaml")).unwrap();
+        let patterns: Vec<regex::Regex> = list(&tests["tests"])
+            .iter()
+            .filter_map(|test| test["asserts"][0]["failedTemplate"]["errorPattern"].as_str())
+            .map(|pattern| regex::Regex::new(pattern).unwrap())
+            .collect();
+        let mut texts = quoted(&template, "fail \"");
+        texts.extend(quoted(&template, "fail (printf \""));
+        assert!(texts.len() >= least, "{chart}: {texts:?}");
+        // With what may be filled in.
+        let said = |pattern: &regex::Regex, text: &str| {
+            let text = text.replace("\\\"", "\"");
+            ["link", "token", "ingress"]
+                .iter()
+                .any(|word| pattern.is_match(&text.replace("%s", word)))
+        };
+        for text in texts {
+            let own = text.starts_with("settings.%s: write the value");
+            assert!(
+                own || patterns.iter().any(|pattern| said(pattern, text)),
+                "{chart}: no test of: {text}"
+            );
+        }
+        // Settings that have a value of the chart.
+        let given = tests.to_string();
+        let own = template
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("\"FLEET_"));
+        let own: Vec<&str> = own
+            .filter_map(|line| line.split_once('"'))
+            .map(|(name, _)| name)
+            .collect();
+        assert!(own.len() >= 10, "{chart}: {own:?}");
+        for name in own {
+            assert!(
+                given.contains(&format!("\"FLEET_{name}\":")),
+                "{chart}: no test of settings.FLEET_{name}"
+            );
+        }
     }
 }

@@ -88,7 +88,7 @@ const QUESTIONS = [
   ['what runs, how long still?', ['nav:Activity'], 'ends in'],
   ['what changed, who did it?', ['nav:Audit'], 'olga'],
   ['which backup never ran?', ['link:Never ran'], 'crm/exports'],
-  ['which volume has no backup?', ['link:Uncovered claims'], 'ml/features-00'],
+  ['which volume has no backup?', ['link:Uncovered'], 'ml/features-00'],
   ['of which clusters is that not known?', ['nav:Coverage'], 'Claims are not known of 1 cluster'],
   ['who stores most, and who grows?', ['nav:Storage'], 'no cluster has collected figures of it'],
   ['is the watcher well?', ['nav:Hub'], 'Spokes connected'],

@@ -114,7 +114,7 @@ export function Listing<R extends { freshness?: Freshness }>({ collection, noun,
           if (rows.length === 0 && query('after')) return <NonePage next={page.nextPageToken} />
           if (rows.length === 0) return filtered ? <NoMatch noun={noun[1]} /> : empty
           return (
-            <>
+            <div>
               <p class="total small muted" role="status" title={`revision ${page.revision}`}>
                 {count(page.total, ...noun)}
                 {filtered ? (page.total === 1 ? ' matches' : ' match') : ''}
@@ -130,7 +130,7 @@ export function Listing<R extends { freshness?: Freshness }>({ collection, noun,
                 next={page.nextPageToken}
                 read={read}
               />
-            </>
+            </div>
           )
         }}
       </Panel>

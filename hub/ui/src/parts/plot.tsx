@@ -16,6 +16,14 @@ const NAMES: Record<Second, string> = { snapshots: 'Snapshots', repositories: 'R
 
 type Point = { at?: number; storedBytes: number } & { [name in Second]?: number }
 
+const MINUTE = uPlot.fmtDate('{YYYY}-{MM}-{DD} {HH}:{mm}')
+
+/** In the zone that the person has chosen. */
+function clock(seconds: number): Date {
+  const at = new Date(seconds * 1000)
+  return zone.value === 'utc' ? uPlot.tzDate(at, 'Etc/UTC') : at
+}
+
 /** Colours of the theme of now. */
 function colour(of: Element, name: string): string {
   return getComputedStyle(of).getPropertyValue(name).trim()
@@ -28,7 +36,7 @@ function options(node: HTMLElement, width: number, second: Second): uPlot.Option
   return {
     width,
     height: HEIGHT,
-    tzDate: (seconds) => (zone.value === 'utc' ? uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC') : new Date(seconds * 1000)),
+    tzDate: clock,
     scales: { bytes: { range: (_, __, max) => [0, Math.max(max * 1.1, 1024)] }, count: { range: (_, __, max) => [0, Math.max(max * 1.1, 10)] } },
     axes: [
       { ...axis, values: '{YYYY}-{MM}-{DD}', space: 90 },
@@ -36,7 +44,7 @@ function options(node: HTMLElement, width: number, second: Second): uPlot.Option
       { ...axis, scale: 'count', side: 1, size: 54, grid: { show: false }, values: (_, values) => values.map((value) => number(value)) },
     ],
     series: [
-      { value: '{YYYY}-{MM}-{DD} {HH}:{mm}' },
+      { value: (_, seconds) => (seconds === null ? '–' : MINUTE(clock(seconds))) },
       { label: 'Stored', scale: 'bytes', stroke: size, width: 2, points: { show: false }, value: (_, value) => bytes(value ?? undefined) },
       { label: NAMES[second], scale: 'count', stroke: count, width: 1.5, dash: [5, 4], points: { show: false }, value: (_, value) => number(value ?? undefined) },
     ],

@@ -6,6 +6,7 @@ import { useStatus } from '../state/status'
 import { BACKUP } from '../words'
 import { named, repository, told } from '../parts/columns'
 import { Command } from '../parts/command'
+import { ExampleBackup } from '../parts/example'
 import { chosen } from '../parts/filter'
 import { Listing } from '../parts/listing'
 import { Empty } from '../parts/panel'
@@ -28,14 +29,6 @@ export const COLUMNS: Column<BackupRow>[] = [
   },
   repository((row) => row.backup),
 ]
-
-const EXAMPLE = `apiVersion: backup.resticbackup.io/v1alpha1
-kind: ResticBackup
-metadata: { name: orders, namespace: shop }
-spec:
-  repositoryRef: { name: nas }
-  source: { pvc: { claimName: data } }
-  schedule: "0 2 * * *"`
 
 function command(): string {
   const parts = ['fleet backups', query('q') && shell(query('q'))]
@@ -60,7 +53,7 @@ export default function Backups() {
         empty={
           <Empty title="No cluster reports a backup.">
             <p>A ResticBackup in a namespace of a connected cluster makes one:</p>
-            <pre tabIndex={0}>{EXAMPLE}</pre>
+            <ExampleBackup />
           </Empty>
         }
       />

@@ -6,6 +6,7 @@ import { useAsk } from '../state/ask'
 import { count, COVERAGE } from '../words'
 import { told } from '../parts/columns'
 import { Command } from '../parts/command'
+import { ExampleBackup } from '../parts/example'
 import { chosen, Filter } from '../parts/filter'
 import { isStale, NoMatch, NonePage, PAGE, Sheet, wanted, type Read } from '../parts/listing'
 import { Empty, Notice, Panel } from '../parts/panel'
@@ -109,14 +110,6 @@ function Unknown({ of: { what, clusters, names, why } }: { of: Gap }) {
   )
 }
 
-const EXAMPLE = `apiVersion: backup.resticbackup.io/v1alpha1
-kind: ResticBackup
-metadata: { name: data, namespace: shop }
-spec:
-  repositoryRef: { name: nas }
-  source: { pvc: { claimName: data } }
-  schedule: "0 2 * * *"`
-
 function Rows({ of, filtered }: { of: CoverageResponse; filtered: boolean }) {
   const read: Read<ClaimRow> = async ({ before, limit }, stop) => {
     const page = await FleetView.coverage({ ...wanted(), pageSize: limit, pageToken: before }, stop)
@@ -140,8 +133,8 @@ function Rows({ of, filtered }: { of: CoverageResponse; filtered: boolean }) {
         <summary>What to do about one</summary>
         <div class="stack">
           <p>A ResticBackup in its namespace covers it:</p>
-          <pre tabIndex={0}>{EXAMPLE}</pre>
-          <Command text={`kubectl annotate pvc/data -n shop backup.resticbackup.io/exclude="a cache, made anew by the build"`} label="Or nobody needs a backup of it, and says why" />
+          <ExampleBackup />
+          <Command text={`kubectl annotate pvc/orders-data -n shop backup.resticbackup.io/exclude="made anew by the build"`} label="Or nobody needs a backup of it, and says why" />
         </div>
       </details>
     </div>

@@ -36,7 +36,7 @@ export function gaps(of: CoverageResponse): Gap[] {
       what: 'Known in part:',
       clusters: of.partialClusters,
       names: of.partial,
-      why: 'Their operator watches some namespaces alone (--namespaces), and claims elsewhere are not counted.',
+      why: 'Their operator watches some namespaces alone, and claims elsewhere are not counted.',
     },
   ]
   return all.filter((gap) => gap.clusters > 0)

@@ -85,7 +85,7 @@ function Covered() {
   const of = asked.data
   if (!of) return asked.error ? <Tile href="/coverage" figure="–" label="Claims covered" tone="unknown" /> : null
   const tone = asked.error ? 'unknown' : coverage(of).tone
-  if (of.uncovered > 0) return <Tile href="/coverage" figure={number(of.uncovered)} label="Uncovered claims" tone={tone} />
+  if (of.uncovered > 0) return <Tile href="/coverage" figure={number(of.uncovered)} label="Uncovered" tone={tone} />
   const figure = of.claims === 0 ? '–' : `${number(coveredNow(of))} of ${number(of.claims)}`
   return <Tile href="/coverage" figure={figure} label="Claims covered" tone={tone} />
 }

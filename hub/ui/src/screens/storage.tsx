@@ -98,7 +98,7 @@ function Room() {
   return (
     <>
       <form class="filter" onSubmit={submit}>
-        <input data-filter aria-label="Room for all repositories, such as 10TiB" placeholder="Room for all repositories, such as 10TiB" value={text} aria-invalid={wrong} autocomplete="off" spellcheck={false} onInput={(event) => setText(event.currentTarget.value)} />
+        <input data-filter aria-label="Room for all repositories, such as 10TiB" placeholder="Room for all, such as 10TiB" value={text} aria-invalid={wrong} autocomplete="off" spellcheck={false} onInput={(event) => setText(event.currentTarget.value)} />
         <button type="submit">When is it full?</button>
       </form>
       {wrong && (

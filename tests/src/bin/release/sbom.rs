@@ -155,6 +155,7 @@ fn modules(binary: &Path) -> anyhow::Result<Vec<Component>> {
     Ok(found)
 }
 
+/// Modules, and Go's own library, in which faults are found as in any other.
 fn of_go(lines: &str) -> Vec<Component> {
     let module = |line: &str| {
         let mut fields = line.trim().split('\t');
@@ -167,7 +168,15 @@ fn of_go(lines: &str) -> Vec<Component> {
             sha256: None,
         })
     };
-    lines.lines().filter_map(module).collect()
+    let first = lines.lines().next().and_then(|line| line.split_once(": go"));
+    let library = first.map(|(_, version)| Component {
+        name: "stdlib".to_owned(),
+        version: version.trim().to_owned(),
+        purl: format!("pkg:golang/stdlib@{}", version.trim()),
+        license: Some("BSD-3-Clause".to_owned()),
+        sha256: None,
+    });
+    lines.lines().filter_map(module).chain(library).collect()
 }
 
 /// Debian's packages, a line each: name and version.
@@ -209,8 +218,11 @@ mod tests {
     fn modules_and_packages_are_read_line_by_line() {
         let lines = "restic-amd64: go1.26\n\tpath\tgithub.com/restic/restic/cmd/restic\n\tdep\tgithub.com/restic/restic\tv0.18.1\th1:x\n\tdep\tgolang.org/x/crypto\tv0.40.0\th1:y\n";
         let made = of_go(lines);
-        assert_eq!(made.len(), 1);
-        assert_eq!(made[0].purl, "pkg:golang/golang.org/x/crypto@v0.40.0");
+        let purls: Vec<&str> = made.iter().map(|component| component.purl.as_str()).collect();
+        assert_eq!(
+            purls,
+            ["pkg:golang/golang.org/x/crypto@v0.40.0", "pkg:golang/stdlib@1.26"]
+        );
         let made = packages("zlib1g 1:1.2.13+x\n", "arm64");
         assert_eq!(made[0].purl, "pkg:deb/debian/zlib1g@1:1.2.13%2Bx?arch=arm64");
     }

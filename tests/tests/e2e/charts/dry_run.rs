@@ -153,6 +153,11 @@ fn every_shipped_and_documented_manifest_is_taken() {
         let shipped = documents(&std::fs::read_to_string(&path).unwrap());
         judge(&cluster, &path.display().to_string(), shipped);
     }
+    // What the dashboard tells people to write.
+    let shown = std::fs::read_to_string(bare().workspace.root.join("hub/ui/src/parts/example.tsx")).unwrap();
+    let shown = documents(shown.split('`').nth(1).unwrap());
+    let (judged, _) = judge(&cluster, "the dashboard's example", shown);
+    assert_eq!(judged, 1, "the dashboard's example");
     let mut seen = 0;
     for page in pages() {
         for block in blocks(&std::fs::read_to_string(&page).unwrap()) {
