@@ -124,6 +124,13 @@ fn summary(answer: &CoverageResponse) -> Vec<String> {
             named(answer.partial_clusters, &answer.partial)
         ));
     }
+    if answer.stale_clusters > 0 {
+        lines.push(format!(
+            "as silent: {}; their claims are those of their last report, and whether a backup still covers {} of the covered claims is not known",
+            named(answer.stale_clusters, &answer.stale),
+            answer.covered_stale
+        ));
+    }
     if answer.cut {
         lines.push("some cluster has more claims without a backup than it reports one by one".to_owned());
     }
@@ -155,7 +162,8 @@ fn document(answer: &CoverageResponse) -> Value {
         "apiVersion": API_VERSION, "kind": "CoverageList", "asOf": rfc3339(answer.as_of.as_ref()), "claims": answer.claims,
         "covered": answer.covered, "uncovered": answer.uncovered, "new": answer.new, "excluded": answer.excluded,
         "unknownClusters": answer.unknown_clusters, "unknown": answer.unknown, "cut": answer.cut,
-        "partialClusters": answer.partial_clusters, "partial": answer.partial, "items": items,
+        "partialClusters": answer.partial_clusters, "partial": answer.partial, "staleClusters": answer.stale_clusters,
+        "stale": answer.stale, "coveredStale": answer.covered_stale, "items": items,
     })
 }
 
@@ -183,6 +191,9 @@ mod tests {
             unknown: vec!["b".to_owned(), "c".to_owned()],
             partial_clusters: 1,
             partial: vec!["d".to_owned()],
+            stale_clusters: 1,
+            stale: vec!["e".to_owned()],
+            covered_stale: 2,
             rows: vec![row],
             ..CoverageResponse::default()
         }
@@ -203,6 +214,10 @@ mod tests {
         assert!(lines[1].contains("22 clusters: b, c and 20 more"), "{lines:?}");
         assert!(
             lines[2].starts_with("known in part of 1 cluster: d: "),
+            "{lines:?}"
+        );
+        assert!(
+            lines[3].contains("1 cluster: e") && lines[3].contains("2 of the covered claims is not known"),
             "{lines:?}"
         );
         let document = document(&answer);

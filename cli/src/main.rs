@@ -39,7 +39,6 @@ mod people;
 mod pin;
 mod policies;
 mod rebuild;
-mod redact;
 #[cfg(test)]
 mod reference;
 mod render;

@@ -260,7 +260,7 @@ fn a_check_of_a_cluster_is_good_names_what_is_not_and_never_hangs() {
     let (code, text, _) = cluster.run(&["check", "--short"]);
     assert_eq!(code, 1, "{text}");
     assert!(
-        text.starts_with("BAD  last-runs  shop/orders: Failed: OutOfMemory: the limit was reached\n"),
+        text.starts_with("BAD  last-runs  shop/orders: failed: OutOfMemory: the limit was reached\n"),
         "{text}"
     );
     cluster.objects(json!({ "result": "Succeeded" }));

@@ -45,6 +45,7 @@ use crate::{rules, schema};
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+// What few backups have is in boxes: an operator holds each backup of its cluster.
 pub struct ResticBackupSpec {
     /// Repository to back up into.
     pub repository_ref: CrossNamespaceObjectReference,
@@ -65,17 +66,17 @@ pub struct ResticBackupSpec {
     pub restic: Option<ResticConfig>,
     /// What is done before and after each run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hooks: Option<BackupHooks>,
+    pub hooks: Option<Box<BackupHooks>>,
     /// Which snapshots of this backup to keep. It makes a GlobalRetentionPolicy of its own, resticbackup-NAME, whose first run
     /// is a preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retention: Option<BackupRetention>,
+    pub retention: Option<Box<BackupRetention>>,
     /// Who is told of the outcome of each run, and when the backup becomes stale or suspicious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notifications: Option<NotificationConfig>,
+    pub notifications: Option<Box<NotificationConfig>>,
     /// How the pods are run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job_config: Option<JobConfiguration>,
+    pub job_config: Option<Box<JobConfiguration>>,
     /// true stops the schedule; runs asked for by hand still happen.
     #[serde(default)]
     pub suspend: bool,

@@ -1,7 +1,7 @@
 //! Which volumes no backup covers, as clusters have reported it. Pure. What was not reported is not known, and not covered.
 
 use proto::time::{from_unix_millis, to_unix_millis};
-use proto::v1::{Claim, ClaimRow, CoverageRequest, CoverageResponse};
+use proto::v1::{Claim, ClaimRow, CoverageRequest, CoverageResponse, NamespaceClaims};
 
 use crate::Millis;
 use crate::inventory::Member;
@@ -12,7 +12,7 @@ use crate::store::collect::DAY;
 
 /// A claim that is younger is new: its backup may come yet.
 const GRACE: Millis = DAY;
-/// Most clusters that are named as unknown.
+/// Most clusters that are named as unknown, as known in part, or as silent.
 const NAMED: usize = 20;
 
 /// How a claim without a backup is, worst first.
@@ -119,25 +119,20 @@ pub fn coverage(seen: Seen<'_>, request: &CoverageRequest) -> Result<CoverageRes
     let members = seen.inventory.members();
     for member in members.filter(|m| seen.reaches(&m.name) && any(&request.clusters, &m.name)) {
         let Some(report) = member.claims() else {
-            answer.unknown_clusters += 1;
-            if answer.unknown.len() < NAMED {
-                answer.unknown.push(member.name.to_string());
-            }
+            name(&mut answer.unknown_clusters, &mut answer.unknown, member);
             continue;
         };
-        let asked =
-            |namespace: &str| any(&request.namespaces, namespace) && seen.namespace(&member.name, namespace);
         answer.cut |= report.cut;
         if member.is_partial() {
-            answer.partial_clusters += 1;
-            if answer.partial.len() < NAMED {
-                answer.partial.push(member.name.to_string());
-            }
+            name(&mut answer.partial_clusters, &mut answer.partial, member);
         }
-        for of in report.namespaces.iter().filter(|of| asked(&of.namespace)) {
-            answer.claims = answer.claims.saturating_add(of.claims);
-            answer.covered = answer.covered.saturating_add(of.covered);
+        if member.fresh().stale {
+            name(&mut answer.stale_clusters, &mut answer.stale, member);
         }
+        let asked =
+            |namespace: &str| any(&request.namespaces, namespace) && seen.namespace(&member.name, namespace);
+        let covered = report.namespaces.iter().filter(|of| asked(&of.namespace));
+        covered.for_each(|of| add(&mut answer, of, member));
         for claim in report.open.iter().filter(|claim| asked(&claim.namespace)) {
             let state = State::of(claim, now);
             match state {
@@ -160,6 +155,23 @@ pub fn coverage(seen: Seen<'_>, request: &CoverageRequest) -> Result<CoverageRes
     (shown, answer.next_page_token) = page(shown, after, request.page_size as usize);
     answer.rows = shown.into_iter().map(Shown::row).collect();
     Ok(answer)
+}
+
+/// Counts the claims of a namespace, and apart those that a silent cluster has said are covered.
+fn add(answer: &mut CoverageResponse, of: &NamespaceClaims, member: &Member) {
+    answer.claims = answer.claims.saturating_add(of.claims);
+    answer.covered = answer.covered.saturating_add(of.covered);
+    if member.fresh().stale {
+        answer.covered_stale = answer.covered_stale.saturating_add(of.covered);
+    }
+}
+
+/// Counts a cluster, and names it while there are few.
+fn name(count: &mut u64, names: &mut Vec<String>, member: &Member) {
+    *count += 1;
+    if names.len() < NAMED {
+        names.push(member.name.to_string());
+    }
 }
 
 /// The rows that follow `after`, worst first, and the token of the next page; empty when there is none.

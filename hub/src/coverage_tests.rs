@@ -8,7 +8,7 @@ use super::*;
 use crate::Moment;
 use crate::access::scope::{Patterns, Scope};
 use crate::access::{Grant, Method, Person, Sight, Verb};
-use crate::inventory::{Facts, Introduction, Inventory, Limits};
+use crate::inventory::{Change, Facts, Introduction, Inventory, Limits};
 
 const NOW: Millis = 100 * DAY;
 
@@ -162,6 +162,34 @@ fn a_cluster_of_which_some_namespaces_are_watched_is_not_called_covered() {
         .attach(&"b".into(), 99, introduction, Moment::from(NOW))
         .unwrap();
     assert_eq!(partial(&inventory), (1, vec!["b".to_owned()]));
+}
+
+#[test]
+fn what_silent_clusters_had_covered_is_counted_apart_and_they_are_named() {
+    let mut inventory = known();
+    for name in ["a", "b"] {
+        let everything = Change {
+            whole: true,
+            ..Change::default()
+        };
+        inventory
+            .apply(&name.into(), 1, everything, Moment::from(NOW))
+            .unwrap();
+    }
+    let answer = |inventory: &Inventory| {
+        let answer = coverage(Seen::whole(inventory), &CoverageRequest::default()).unwrap();
+        (
+            answer.covered,
+            answer.covered_stale,
+            answer.stale_clusters,
+            answer.stale,
+        )
+    };
+    assert_eq!(answer(&inventory), (5, 0, 0, Vec::new()));
+    inventory.detach(&"b".into(), 1, Moment::from(NOW));
+    inventory.advance(Moment::from(NOW + 20_000));
+    // "old" is silent too; it has reported nothing, so it is named as unknown alone.
+    assert_eq!(answer(&inventory), (5, 3, 1, vec!["b".to_owned()]));
 }
 
 #[test]

@@ -24,14 +24,14 @@ use crate::commands::Commands;
 use crate::config::Config;
 use crate::creation::{Creations, Ticket};
 use crate::files::Files;
-use crate::inventory::{Inventory, Limits, Member, Unsaved};
+use crate::inventory::{Inventory, Limits};
 use crate::lock::Locks;
 use crate::membership::Membership;
 use crate::metrics::Metrics;
 use crate::seal::Seal;
 use crate::store::copy::{Copied, CopyError};
 use crate::store::pause::Pause;
-use crate::store::{Batch, HubStore, Kept, Start, StoreError, StoredObject};
+use crate::store::{HubStore, Kept, Start, StoreError};
 use crate::{Millis, Moment};
 
 /// Time moves on this often: what went silent turns stale, what came due turns late.
@@ -360,7 +360,7 @@ impl Hub {
         let _writing = self.writing.lock().await;
         let (unsaved, more, batch) = self.change(|inventory| {
             let (unsaved, more) = inventory.take_unsaved(BATCH);
-            let batch = batch_of(inventory, &unsaved);
+            let batch = unsaved.batch(inventory);
             (unsaved, more, batch)
         });
         if batch.is_empty() {
@@ -397,31 +397,6 @@ impl Hub {
     pub fn store(&self) -> &dyn HubStore {
         &*self.store
     }
-}
-
-/// A batch as of one moment: a cluster's row holds whether the objects that are stored with it are complete.
-#[must_use]
-pub fn batch_of(inventory: &Inventory, unsaved: &Unsaved) -> Batch {
-    let members = unsaved.members.iter().filter_map(|name| inventory.member(name));
-    let mut batch = Batch {
-        clusters: members.map(Member::stored).collect(),
-        vanished: unsaved.vanished.then(|| inventory.stored_vanished()),
-        decisions: unsaved.decisions.clone(),
-        runs: unsaved.runs.clone(),
-        ..Batch::default()
-    };
-    for ((cluster, uid), unwritten) in &unsaved.objects {
-        match unwritten {
-            Some(unwritten) => batch.objects.push(StoredObject {
-                cluster: cluster.to_string(),
-                uid: uid.to_string(),
-                baseline: unwritten.baseline,
-                state: unwritten.state.to_vec(),
-            }),
-            None => batch.gone.push((cluster.to_string(), uid.to_string())),
-        }
-    }
-    batch
 }
 
 /// Milliseconds of a duration.

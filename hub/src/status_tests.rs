@@ -1,13 +1,9 @@
-use std::sync::Arc;
-
-use prost::Message as _;
 use proto::v1::object_state::Body as Object;
 use proto::v1::{BackupResult, BackupRun, BackupState, Condition, ObjectState, PolicyState, RepositoryState};
 
 use super::*;
 use crate::Moment;
-use crate::inventory::Inventory;
-use crate::inventory::{Arrived, Change, Held, Introduction, Limits};
+use crate::inventory::{Inventory, testing};
 
 fn object(uid: &str, ready: (&str, &str), body: Object) -> ObjectState {
     let condition = Condition {
@@ -54,29 +50,9 @@ fn policy(uid: &str, result: &str) -> ObjectState {
 }
 
 fn inventory(objects: Vec<ObjectState>) -> Inventory {
-    let limits = Limits {
-        stale_after: 30_000,
-        grace: 15_000,
-        objects: 1000,
-        bytes: 1 << 24,
-    };
-    let now = Moment::from(1);
-    let mut inventory = Inventory::new(limits, 0, now);
-    let name: Arc<str> = "a".into();
-    inventory.attach(&name, 1, Introduction::default(), now).unwrap();
-    let upserts = objects.into_iter().map(|object| {
-        let state = object.encode_to_vec();
-        Arrived {
-            held: Held::new(&name, &object.uid, &state, None, 1),
-            state,
-        }
-    });
-    let change = Change {
-        upserts: upserts.collect(),
-        gone: Vec::new(),
-        whole: true,
-    };
-    inventory.apply(&name, 1, change, now).unwrap();
+    let (mut inventory, now) = (testing::empty(), Moment::from(1));
+    testing::attach(&mut inventory, "a", 1, testing::introduction("a"), now);
+    testing::report(&mut inventory, "a", 1, objects, now);
     inventory
 }
 
@@ -163,23 +139,11 @@ fn a_lock_whose_holder_fell_silent_needs_a_person() {
 
 #[test]
 fn half_a_fleet_that_falls_silent_at_once_is_one_matter() {
-    let limits = Limits {
-        stale_after: 30_000,
-        grace: 15_000,
-        objects: 1000,
-        bytes: 1 << 24,
-    };
-    let mut inventory = Inventory::new(limits, 0, Moment::from(1));
+    let (mut inventory, now) = (testing::empty(), Moment::from(1));
     for n in 0..10 {
-        let name: Arc<str> = format!("c{n}").into();
-        inventory
-            .attach(&name, 1, Introduction::default(), Moment::from(1))
-            .unwrap();
-        let change = Change {
-            whole: true,
-            ..Change::default()
-        };
-        inventory.apply(&name, 1, change, Moment::from(1)).unwrap();
+        let name = format!("c{n}");
+        testing::attach(&mut inventory, &name, 1, testing::introduction(&name), now);
+        testing::report(&mut inventory, &name, 1, Vec::new(), now);
     }
     let late = Moment::from(3_600_000);
     for n in 0..4 {

@@ -56,6 +56,16 @@ async fn granted(spoke: &mut Spoke, operation: &str) -> u64 {
         .await
 }
 
+async fn release_first(spoke: &Spoke, token: u64) {
+    let release = LeaseRelease {
+        operation: "first".to_owned(),
+        restic_id: ID.to_owned(),
+        token,
+        ..LeaseRelease::default()
+    };
+    spoke.say(Body::LeaseRelease(release)).await;
+}
+
 async fn waits_for_a_place(spoke: &mut Spoke, operation: &str) {
     spoke
         .until("a place to wait for", |told| match told {
@@ -106,13 +116,7 @@ async fn a_host_has_so_many_places_also_after_a_restart_and_other_hosts_have_the
     };
     spoke.say(Body::LeaseRenew(renew)).await;
     waits_for_a_place(&mut spoke, "second").await;
-    let release = LeaseRelease {
-        operation: "first".to_owned(),
-        restic_id: ID.to_owned(),
-        token,
-        ..LeaseRelease::default()
-    };
-    spoke.say(Body::LeaseRelease(release)).await;
+    release_first(&spoke, token).await;
     granted(&mut spoke, "second").await;
     // The removal of left-over locks waits for no place: backups fail on them.
     wants(&spoke, "unlock", ID, Unlock).await;
@@ -130,13 +134,16 @@ async fn the_removal_of_locks_waits_for_no_place_and_takes_none_whoever_waits_be
     waits_for_a_place(&mut spoke, "second").await;
     wants(&spoke, "unlock", OTHER, Unlock).await;
     granted(&mut spoke, "unlock").await;
-    let release = LeaseRelease {
-        operation: "first".to_owned(),
-        restic_id: ID.to_owned(),
-        token,
-        ..LeaseRelease::default()
-    };
-    spoke.say(Body::LeaseRelease(release)).await;
+    release_first(&spoke, token).await;
     wants(&spoke, "again", ID, Retention).await;
-    granted(&mut spoke, "again").await;
+    // Also not for as long as the lease of the removal, which nobody renews.
+    spoke
+        .until("a grant for again", |told| match told {
+            Told::LeaseGrant(grant) if grant.operation == "again" => Some(()),
+            Told::LeaseWaiting(w) if w.operation == "again" && w.reason.contains("for a place") => {
+                panic!("{w:?}")
+            }
+            _ => None,
+        })
+        .await;
 }

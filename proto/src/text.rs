@@ -86,6 +86,8 @@ fn is_host(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -142,5 +144,13 @@ mod tests {
         }
         let marked = with_credentials_as("rest:https://user:pass@host:8000/repo", "gone");
         assert_eq!(marked, "rest:https://gone@host:8000/repo");
+    }
+
+    proptest! {
+        #[test]
+        fn no_password_survives(password in "[!-~&&[^@/]]{8,40}") {
+            let url = format!("rest:https://user:{password}@host/path");
+            prop_assert!(!without_credentials(&url).contains(&password));
+        }
     }
 }

@@ -27,6 +27,9 @@ const LAST: Duration = Duration::from_secs(2);
 
 /// How long a repeated Event is counted up instead of written anew.
 const SERIES: Duration = Duration::from_secs(6 * 60);
+/// Texts of which repetitions are counted at most. A recorder holds its Event, and after a burst of thousands nobody would
+/// come to throw them away.
+const TEXTS: usize = 128;
 
 /// Normal or Warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,12 @@ impl<R: Clone> Series<R> {
             queued.reason.clone(),
             queued.note.clone(),
         );
+        if self.recorders.len() >= TEXTS && !self.recorders.contains_key(&key) {
+            let oldest = self.recorders.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(oldest) = oldest.map(|(text, _)| text.clone()) {
+                self.recorders.remove(&oldest);
+            }
+        }
         let (recorder, used) = self.recorders.entry(key).or_insert_with(|| (new(), now));
         *used = now;
         recorder.clone()
@@ -233,6 +242,31 @@ mod tests {
             first,
             "a series ends"
         );
+    }
+
+    #[test]
+    fn a_burst_leaves_few_recorders_and_keeps_the_newest() {
+        let mut series = Series {
+            recorders: HashMap::new(),
+        };
+        let queued = |number: usize| Queued {
+            about: ObjectReference {
+                uid: Some(number.to_string()),
+                ..ObjectReference::default()
+            },
+            severity: Severity::Normal,
+            reason: "Reconciled".to_owned(),
+            note: String::new(),
+        };
+        let begin = Instant::now();
+        for number in 0..TEXTS * 3 {
+            let now = begin + Duration::from_millis(number as u64);
+            series.of(&queued(number), now, || number);
+        }
+        assert_eq!(series.recorders.len(), TEXTS);
+        let later = begin + Duration::from_secs(1);
+        assert_eq!(series.of(&queued(TEXTS * 3 - 1), later, || 0), TEXTS * 3 - 1);
+        assert_eq!(series.of(&queued(TEXTS), later, || 0), 0, "the oldest went");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::redact;
+use proto::text::without_credentials;
 
 /// In place of a text that is not on the list.
 pub const LEFT_OUT: &str = "(left out)";
@@ -111,7 +111,7 @@ fn walk(key: &str, value: &Value, in_map: bool) -> Value {
             Value::Object(walked.collect::<Map<String, Value>>())
         }
         Value::Array(items) => Value::Array(items.iter().map(|item| walk(key, item, in_map)).collect()),
-        Value::String(of) if key == "repositoryURL" && !in_map => Value::String(redact::url(of)),
+        Value::String(of) if key == "repositoryURL" && !in_map => Value::String(without_credentials(of)),
         Value::String(of) if KEPT.contains(&key) && !in_map => Value::String(text(of)),
         Value::String(_) => Value::String(LEFT_OUT.to_owned()),
         // A number in a map may be a password of digits.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::judge;
 use super::rows::{Seen, at, reference};
 use crate::objects::{count, holds, name, namespace, said, text};
-use crate::redact;
+use proto::text::without_credentials;
 
 /// A row for each.
 pub fn rows(seen: &Seen, all: &[Value]) -> Vec<Row> {
@@ -75,7 +75,7 @@ fn binding(seen: &Seen, object: &Value) -> RepositoryBinding {
         cluster: seen.cluster.clone(),
         namespace: namespace(object).to_owned(),
         name: name(object).to_owned(),
-        url: redact::url(text(object, "/spec/repositoryURL")),
+        url: without_credentials(text(object, "/spec/repositoryURL")),
         ready,
         reason,
         message,

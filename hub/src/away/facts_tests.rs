@@ -6,24 +6,14 @@ use proto::v1::{Condition, ObjectState, PolicyState, RepositoryState, RetentionP
 
 use super::*;
 use crate::Moment;
-use crate::bindings::{Binding, State};
-use crate::inventory::{Arrived, Change, Facts, Introduction, Limits};
+use crate::bindings::State;
+use crate::inventory::{Facts, Introduction, testing};
 use crate::store::StoredCluster;
 
 const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const AFTER: Millis = 1_000;
 const NOW: Millis = 2_000;
-
-fn empty() -> Inventory {
-    let limits = Limits {
-        stale_after: 30_000,
-        grace: 15_000,
-        objects: 1_000,
-        bytes: 1 << 24,
-    };
-    Inventory::new(limits, 0, Moment::from(1))
-}
 
 fn object(name: &str, ready: bool, body: Body) -> ObjectState {
     let condition = Condition {
@@ -70,52 +60,25 @@ fn policy(ready: bool, change: impl FnOnce(&mut PolicyState)) -> ObjectState {
 
 fn attach(inventory: &mut Inventory, cluster: &str, session: u64, retains: bool, at: Millis) {
     let introduction = Introduction {
-        facts: Facts {
-            cluster_uid: format!("uid-{cluster}"),
-            ..Facts::default()
-        },
         incarnation: format!("{cluster}-{session}"),
         retains,
-        ..Introduction::default()
+        ..testing::introduction(cluster)
     };
-    inventory
-        .attach(&cluster.into(), session, introduction, Moment::from(at))
-        .unwrap();
+    testing::attach(inventory, cluster, session, introduction, Moment::from(at));
 }
 
 /// A whole inventory of a cluster in its session.
 fn tell(inventory: &mut Inventory, cluster: &str, session: u64, objects: Vec<ObjectState>) {
-    let name: Arc<str> = cluster.into();
-    let upserts = objects.into_iter().map(|object| {
-        let state = object.encode_to_vec();
-        Arrived {
-            held: Held::new(&name, &object.uid, &state, None, 1),
-            state,
-        }
-    });
-    let change = Change {
-        upserts: upserts.collect(),
-        gone: Vec::new(),
-        whole: true,
-    };
-    inventory.apply(&name, session, change, Moment::from(2)).unwrap();
+    testing::report(inventory, cluster, session, objects, Moment::from(2));
 }
 
 fn bind(inventory: &mut Inventory, cluster: &str, state: State, proven: bool) {
-    let binding = Binding {
-        restic_id: ID.into(),
-        cluster: cluster.into(),
-        state,
-        how: String::new(),
-        since: 0,
-        proven,
-    };
-    inventory.bind(vec![binding], Vec::new());
+    testing::bind(inventory, ID, cluster, state, proven);
 }
 
 /// Session 1 of a is its, with the policy, and session 2 that of b. Both are connected.
 fn both() -> Inventory {
-    let mut inventory = empty();
+    let mut inventory = testing::empty();
     for (cluster, session, objects) in [("a", 1, vec![nas(), policy(true, |_| ())]), ("b", 2, vec![nas()])] {
         attach(&mut inventory, cluster, session, true, 1);
         tell(&mut inventory, cluster, session, objects);
@@ -330,4 +293,23 @@ fn a_cluster_is_a_candidate_once_however_many_resources_it_has() {
     (second.uid, second.name) = ("second".to_owned(), "second".to_owned());
     let found = after(|inventory| tell(inventory, "b", 2, vec![nas(), second]));
     assert_eq!(found[0].1, ["b/shop/nas"]);
+}
+
+#[test]
+fn who_needs_a_policy_of_its_own_is_a_candidate_with_one_that_is_not_suspended() {
+    let with = |own: Option<ObjectState>| {
+        after(|inventory| {
+            let introduction = Introduction {
+                retains: true,
+                retains_with_policy: true,
+                ..testing::introduction("b")
+            };
+            testing::attach(inventory, "b", 3, introduction, Moment::from(2));
+            tell(inventory, "b", 3, [nas()].into_iter().chain(own).collect());
+        })
+    };
+    assert_eq!(with(None)[0].1, [""; 0], "it would refuse");
+    assert_eq!(with(Some(policy(true, |_| ())))[0].1, ["b/shop/nas"]);
+    let suspended = policy(true, |policy| policy.suspended = true);
+    assert_eq!(with(Some(suspended))[0].1, [""; 0], "suspended");
 }

@@ -1,16 +1,13 @@
 //! What the stores of one restic id block.
 
-use std::sync::Arc;
-
-use prost::Message as _;
 use proto::v1::object_state::Body;
 use proto::v1::{Collection, ObjectState, RepositoryState};
 
 use super::*;
 use crate::Moment;
-use crate::bindings::{Binding, State};
+use crate::bindings::State;
 use crate::copies::Place;
-use crate::inventory::{Arrived, Change, Facts, Held, Introduction, Limits};
+use crate::inventory::testing;
 
 const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -21,13 +18,7 @@ fn second() -> String {
 
 /// Clusters a and b with a store each.
 fn apart() -> Inventory {
-    let limits = Limits {
-        stale_after: 30_000,
-        grace: 15_000,
-        objects: 1000,
-        bytes: 1 << 24,
-    };
-    let mut inventory = Inventory::new(limits, 0, Moment::from(1));
+    let mut inventory = testing::empty();
     let place = |cluster: &str, store: &str, urls: &str| Place {
         restic_id: ID.into(),
         cluster: cluster.into(),
@@ -40,20 +31,6 @@ fn apart() -> Inventory {
 
 /// A cluster that is bound to a store has a resource for it.
 fn report(inventory: &mut Inventory, cluster: &str, store: &str, body: RepositoryState) {
-    let name: Arc<str> = cluster.into();
-    let introduction = Introduction {
-        facts: Facts {
-            cluster_uid: format!("uid-{cluster}"),
-            ..Facts::default()
-        },
-        incarnation: "one".to_owned(),
-        digest: Vec::new(),
-        objects: 0,
-        retains: false,
-        retains_with_policy: false,
-        namespaces: Vec::new(),
-    };
-    inventory.attach(&name, 1, introduction, Moment::from(1)).unwrap();
     let object = ObjectState {
         uid: format!("uid-of-{cluster}"),
         namespace: "ns".to_owned(),
@@ -61,23 +38,10 @@ fn report(inventory: &mut Inventory, cluster: &str, store: &str, body: Repositor
         body: Some(Body::Repository(body)),
         ..ObjectState::default()
     };
-    let state = object.encode_to_vec();
-    let held = Held::new(&name, &object.uid, &state, None, 1);
-    let change = Change {
-        upserts: vec![Arrived { held, state }],
-        gone: Vec::new(),
-        whole: true,
-    };
-    inventory.apply(&name, 1, change, Moment::from(1)).unwrap();
-    let binding = Binding {
-        restic_id: store.into(),
-        cluster: name,
-        state: State::Bound,
-        how: String::new(),
-        since: 0,
-        proven: true,
-    };
-    inventory.bind(vec![binding], Vec::new());
+    let now = Moment::from(1);
+    testing::attach(inventory, cluster, 1, testing::introduction(cluster), now);
+    testing::report(inventory, cluster, 1, vec![object], now);
+    testing::bind(inventory, store, cluster, State::Bound, true);
 }
 
 fn at(url: &str) -> RepositoryState {

@@ -23,6 +23,8 @@ mod runs;
 mod sessions;
 mod shared;
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 mod timers;
 mod unsaved;

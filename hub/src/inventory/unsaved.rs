@@ -1,12 +1,12 @@
 //! What is to be stored, and how much of it at once. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::Place;
+use super::{Inventory, Member, Place};
 use crate::Millis;
-use crate::store::StoredDecision;
 use crate::store::runs::StoredRun;
+use crate::store::{Batch, StoredDecision, StoredObject};
 
 /// What has not been stored yet: the latest wins, so it is never more than there is to store.
 #[derive(Clone, Debug, Default)]
@@ -34,32 +34,53 @@ impl Unsaved {
     /// Takes what one transaction is to write: all, or whole clusters of about `most` resources. A cluster's row says whether
     /// the resources that are stored are all, so both go together. A policy is known as vanished before it is gone.
     pub fn take(&mut self, most: usize) -> Unsaved {
-        let over = self.objects.keys().nth(most);
         // A decision is written with what it changes.
-        let Some((last, _)) = over.filter(|_| self.decisions.is_empty()) else {
+        if !self.decisions.is_empty() {
+            return std::mem::take(self);
+        }
+        let mut rest = self.objects.keys().skip(most).map(|(cluster, _)| cluster);
+        let next = rest.next().and_then(|last| rest.find(|cluster| *cluster > last));
+        let Some(next) = next.cloned() else {
             return std::mem::take(self);
         };
-        let last = last.clone();
-        let after = self
-            .objects
-            .keys()
-            .map(|(cluster, _)| cluster)
-            .find(|cluster| **cluster > last);
-        let Some(after) = after.cloned() else {
-            return std::mem::take(self);
+        let left = self.objects.split_off(&(next.clone(), Arc::default()));
+        let has_some = |member: &Arc<str>| {
+            let mut own = left.range((member.clone(), Arc::default())..);
+            own.next().is_some_and(|((cluster, _), _)| cluster == member)
         };
-        let left = self.objects.split_off(&(after, Arc::default()));
-        let clusters: BTreeSet<&Arc<str>> = left.keys().map(|(cluster, _)| cluster).collect();
-        let members = self
-            .members
-            .extract_if(|member| clusters.contains(member))
-            .collect();
+        let stays = |member: &Arc<str>| *member >= next && has_some(member);
+        let members = self.members.extract_if(|member| stays(member)).collect();
         let left = Unsaved {
             members,
             objects: left,
             ..Unsaved::default()
         };
         std::mem::replace(self, left)
+    }
+
+    /// The batch as of one moment: a cluster's row holds whether the objects that are stored with it are complete.
+    #[must_use]
+    pub fn batch(&self, inventory: &Inventory) -> Batch {
+        let members = self.members.iter().filter_map(|name| inventory.member(name));
+        let mut batch = Batch {
+            clusters: members.map(Member::stored).collect(),
+            vanished: self.vanished.then(|| inventory.stored_vanished()),
+            decisions: self.decisions.clone(),
+            runs: self.runs.clone(),
+            ..Batch::default()
+        };
+        for ((cluster, uid), unwritten) in &self.objects {
+            match unwritten {
+                Some(unwritten) => batch.objects.push(StoredObject {
+                    cluster: cluster.to_string(),
+                    uid: uid.to_string(),
+                    baseline: unwritten.baseline,
+                    state: unwritten.state.to_vec(),
+                }),
+                None => batch.gone.push((cluster.to_string(), uid.to_string())),
+            }
+        }
+        batch
     }
 
     /// Takes back what could not be stored; what changed since is newer and stays.

@@ -1,76 +1,34 @@
-use std::sync::Arc;
-
-use prost::Message as _;
 use proto::v1::object_state::Body;
 use proto::v1::{ObjectState, RepositoryState};
 
 use super::*;
 use crate::Moment;
-use crate::bindings::Binding;
-use crate::inventory::{Arrived, Change, Facts, Held, Introduction, Limits};
+use crate::inventory::testing;
 
 const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const OLD: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 const NEW: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 
-fn inventory() -> Inventory {
-    let limits = Limits {
-        stale_after: 30_000,
-        grace: 15_000,
-        objects: 1000,
-        bytes: 1 << 24,
-    };
-    Inventory::new(limits, 0, Moment::from(1))
-}
-
 /// A cluster that reports the repository once for each key.
 fn report(inventory: &mut Inventory, cluster: &str, state: State, keys: &[&str]) {
-    let name: Arc<str> = cluster.into();
-    let introduction = Introduction {
-        facts: Facts {
-            cluster_uid: format!("uid-{cluster}"),
-            ..Facts::default()
-        },
-        incarnation: "one".to_owned(),
-        digest: Vec::new(),
-        objects: 0,
-        retains: false,
-        retains_with_policy: false,
-        namespaces: Vec::new(),
-    };
-    inventory.attach(&name, 1, introduction, Moment::from(1)).unwrap();
-    let upserts = keys.iter().enumerate().map(|(at, key)| {
+    let objects = keys.iter().enumerate().map(|(at, key)| {
         let body = RepositoryState {
             restic_id: ID.to_owned(),
             key_id: (*key).to_owned(),
             ..RepositoryState::default()
         };
-        let object = ObjectState {
+        ObjectState {
             uid: format!("{cluster}-{at}"),
             namespace: "ns".to_owned(),
             name: format!("nas-{at}"),
             body: Some(Body::Repository(body)),
             ..ObjectState::default()
-        };
-        let state = object.encode_to_vec();
-        let held = Held::new(&name, &object.uid, &state, None, 1);
-        Arrived { held, state }
+        }
     });
-    let change = Change {
-        upserts: upserts.collect(),
-        gone: Vec::new(),
-        whole: true,
-    };
-    inventory.apply(&name, 1, change, Moment::from(1)).unwrap();
-    let binding = Binding {
-        restic_id: ID.into(),
-        cluster: name,
-        state,
-        how: String::new(),
-        since: 0,
-        proven: true,
-    };
-    inventory.bind(vec![binding], Vec::new());
+    let now = Moment::from(1);
+    testing::attach(inventory, cluster, 1, testing::introduction(cluster), now);
+    testing::report(inventory, cluster, 1, objects.collect(), now);
+    testing::bind(inventory, ID, cluster, state, true);
 }
 
 #[test]
@@ -88,7 +46,7 @@ fn a_key_goes_when_every_bound_cluster_has_shown_another_one() {
         (State::Pending, vec![NEW], Some("not bound to it yet")),
         (State::Ended, vec![OLD], None),
     ] {
-        let mut inventory = inventory();
+        let mut inventory = testing::empty();
         report(&mut inventory, "a", State::Bound, &[NEW]);
         report(&mut inventory, "b", state, &keys);
         let text = needed(&inventory, ID, OLD);
@@ -108,16 +66,8 @@ fn a_key_goes_when_every_bound_cluster_has_shown_another_one() {
 
 #[test]
 fn a_cluster_that_is_known_in_part_has_shown_nothing() {
-    let mut inventory = inventory();
-    let binding = Binding {
-        restic_id: ID.into(),
-        cluster: "away".into(),
-        state: State::Bound,
-        how: String::new(),
-        since: 0,
-        proven: true,
-    };
-    inventory.bind(vec![binding], Vec::new());
+    let mut inventory = testing::empty();
+    testing::bind(&mut inventory, ID, "away", State::Bound, true);
     assert!(
         needed(&inventory, ID, OLD)
             .unwrap()

@@ -4,20 +4,10 @@ use proto::v1::{BackupState, Condition, ObjectState, PolicyState, RepositoryStat
 
 use super::*;
 use crate::Moment;
-use crate::bindings::{Binding, State};
-use crate::inventory::{Arrived, Change, Facts, Introduction, Limits};
+use crate::bindings::State;
+use crate::inventory::{Arrived, Change, Introduction, testing};
 
 const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-
-fn inventory() -> Inventory {
-    let limits = Limits {
-        stale_after: 30_000,
-        grace: 15_000,
-        objects: 1000,
-        bytes: 1 << 24,
-    };
-    Inventory::new(limits, 0, Moment::from(1))
-}
 
 fn object(uid: &str, body: Body) -> ObjectState {
     ObjectState {
@@ -76,46 +66,17 @@ fn tell_of(
     session: u64,
     (objects, namespaces): (Vec<ObjectState>, &[&str]),
 ) {
-    let name: std::sync::Arc<str> = cluster.into();
     let introduction = Introduction {
-        facts: Facts {
-            cluster_uid: format!("uid-{cluster}"),
-            ..Facts::default()
-        },
-        incarnation: "one".to_owned(),
-        digest: Vec::new(),
-        objects: 0,
-        retains: false,
-        retains_with_policy: false,
         namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
+        ..testing::introduction(cluster)
     };
     let now = Moment::from(i64::try_from(session).unwrap());
-    inventory.attach(&name, session, introduction, now).unwrap();
-    let upserts = objects.into_iter().map(|object| {
-        let state = object.encode_to_vec();
-        Arrived {
-            held: Held::new(&name, &object.uid, &state, None, 1),
-            state,
-        }
-    });
-    let change = Change {
-        upserts: upserts.collect(),
-        gone: Vec::new(),
-        whole: true,
-    };
-    inventory.apply(&name, session, change, now).unwrap();
+    testing::attach(inventory, cluster, session, introduction, now);
+    testing::report(inventory, cluster, session, objects, now);
 }
 
 fn bind(inventory: &mut Inventory, cluster: &str, state: State) {
-    let binding = Binding {
-        restic_id: ID.into(),
-        cluster: cluster.into(),
-        state,
-        how: String::new(),
-        since: 0,
-        proven: true,
-    };
-    inventory.bind(vec![binding], Vec::new());
+    testing::bind(inventory, ID, cluster, state, true);
 }
 
 fn run(inventory: &Inventory) -> RetentionRun {
@@ -142,7 +103,7 @@ fn backup(name: &str, id: &str, status: &str) -> ObjectState {
 
 #[test]
 fn suspicious_backups_of_bound_clusters_hold_their_snapshots() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     for (session, cluster) in (1..).zip(["a", "b"]) {
         let objects = vec![
             repository(),
@@ -183,7 +144,7 @@ fn suspicious_backups_of_bound_clusters_hold_their_snapshots() {
 
 #[test]
 fn only_bound_clusters_take_part() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     for (session, cluster) in (1..).zip(["a", "b", "c"]) {
         let objects = vec![repository(), policy("p", ID, rules(vec![rule()]))];
         tell(&mut inventory, cluster, session, objects);
@@ -203,7 +164,7 @@ fn only_bound_clusters_take_part() {
 
 #[test]
 fn a_cluster_that_does_not_use_the_repository_any_more_is_not_known_in_it() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     tell(&mut inventory, "a", 1, vec![repository()]);
     bind(&mut inventory, "a", State::Bound);
     assert_eq!(run(&inventory).clusters, ["a"]);
@@ -213,7 +174,7 @@ fn a_cluster_that_does_not_use_the_repository_any_more_is_not_known_in_it() {
 
 #[test]
 fn what_is_not_understood_keeps_what_it_could_match() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     let bad = RetentionRule {
         keep_within: "x".to_owned(),
         keep_last: 0,
@@ -257,7 +218,7 @@ fn what_is_not_understood_keeps_what_it_could_match() {
 
 #[test]
 fn a_policy_whose_repository_is_not_known_counts_wherever_it_could_be_meant() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     let mut elsewhere = repository();
     elsewhere.uid = "other".to_owned();
     elsewhere.name = "other".to_owned();
@@ -287,7 +248,7 @@ fn a_policy_whose_repository_is_not_known_counts_wherever_it_could_be_meant() {
 
 #[test]
 fn a_policy_that_vanished_keeps_and_one_that_was_deleted_does_not() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     let all = || vec![repository(), policy("p", ID, rules(vec![rule()]))];
     tell(&mut inventory, "a", 1, all());
     bind(&mut inventory, "a", State::Bound);
@@ -351,7 +312,7 @@ fn kept(inventory: &Inventory) -> Vec<(String, String)> {
 
 /// `other` is watched at first.
 fn with_two_namespaces() -> (Inventory, Vec<ObjectState>) {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     let elsewhere = |object: ObjectState| ObjectState {
         namespace: "other".to_owned(),
         ..object
@@ -382,7 +343,7 @@ fn what_is_not_watched_any_more_keeps_without_end_and_over_a_restart() {
     assert!(left[0].1.contains("--namespaces"), "{left:?}");
     assert!(inventory.take_unsaved(usize::MAX).0.vanished);
 
-    let mut restarted = self::inventory();
+    let mut restarted = self::testing::empty();
     tell_of(&mut restarted, "a", 1, fewer());
     bind(&mut restarted, "a", State::Bound);
     restarted.advance(Moment::from(i64::try_from(HOUR * 24 * 365).unwrap()));
@@ -433,7 +394,7 @@ fn what_is_watched_again_counts_as_it_is() {
 
 #[test]
 fn what_is_not_watched_counts_among_the_resources_of_its_cluster() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     let policies = |from: usize| {
         (from..from + 600)
             .map(|n| policy(&format!("p{n}"), ID, None))
@@ -459,7 +420,7 @@ fn what_is_not_watched_counts_among_the_resources_of_its_cluster() {
 
 #[test]
 fn a_new_cluster_is_told_apart_once_there_was_a_run() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     for (session, cluster) in (1..).zip(["a", "b"]) {
         tell(&mut inventory, cluster, session, vec![repository()]);
         bind(&mut inventory, cluster, State::Bound);
@@ -477,7 +438,7 @@ fn a_new_cluster_is_told_apart_once_there_was_a_run() {
 
 #[test]
 fn reported_damage_counts_while_its_cluster_is_bound_and_its_resource_exists() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     for (session, cluster) in (1..).zip(["a", "b"]) {
         tell(&mut inventory, cluster, session, vec![repository()]);
     }
@@ -516,7 +477,7 @@ fn reported_damage_counts_while_its_cluster_is_bound_and_its_resource_exists() {
 
 #[test]
 fn a_flood_of_policies_stops_the_runs_in_words_that_name_it() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     let mut objects = vec![repository()];
     objects.extend((0..=PER_CLUSTER).map(|n| policy(&format!("p{n}"), ID, rules(vec![rule()]))));
     tell(&mut inventory, "flood", 1, objects);
@@ -534,7 +495,7 @@ fn a_flood_of_policies_stops_the_runs_in_words_that_name_it() {
 
 #[test]
 fn suspicious_backups_do_not_count_as_policies() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     let mut objects = vec![repository()];
     objects.extend((0..PER_CLUSTER).map(|n| policy(&format!("p{n}"), ID, rules(vec![rule()]))));
     objects.extend((0..5).map(|n| backup(&format!("b{n}"), ID, "True")));
@@ -579,7 +540,7 @@ fn what_a_person_has_rejected_is_no_approval_of_any_run() {
         rejected: ["h".to_owned()].into(),
         ..History::default()
     };
-    let approved = |hash| compose(&inventory(), &history, ID, hash).approved;
+    let approved = |hash| compose(&testing::empty(), &history, ID, hash).approved;
     assert_eq!(
         (approved("h").as_str(), approved("other").as_str()),
         ("", "other")
@@ -589,7 +550,7 @@ fn what_a_person_has_rejected_is_no_approval_of_any_run() {
 /// A policy whose repository was not known when it vanished.
 #[test]
 fn an_undecided_policy_that_vanished_keeps_wherever_it_could_be_meant() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     let undecided = policy("p", "", rules(vec![rule()]));
     tell(&mut inventory, "a", 1, vec![repository(), undecided.clone()]);
     bind(&mut inventory, "a", State::Bound);
@@ -617,7 +578,7 @@ fn an_undecided_policy_that_vanished_keeps_wherever_it_could_be_meant() {
 
 #[test]
 fn nothing_of_a_forgotten_cluster_is_left_among_the_vanished() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     for (session, cluster) in [(1, "a"), (2, "b")] {
         tell(
             &mut inventory,
@@ -645,7 +606,7 @@ fn nothing_of_a_forgotten_cluster_is_left_among_the_vanished() {
 
 #[test]
 fn damage_that_a_bound_cluster_has_found_is_in_the_run_of_every_cluster() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     let damaged = |text: &str| {
         let body = RepositoryState {
             restic_id: ID.to_owned(),
@@ -669,7 +630,7 @@ fn damage_that_a_bound_cluster_has_found_is_in_the_run_of_every_cluster() {
 
 #[test]
 fn a_policy_whose_preview_is_due_is_spared_only_where_it_removes_nothing() {
-    let mut inventory = inventory();
+    let mut inventory = testing::empty();
     let in_preview = |preview: bool| {
         let mut object = policy("p", ID, rules(vec![rule()]));
         if let Some(Body::Policy(body)) = &mut object.body

@@ -2,6 +2,7 @@
 //! dashboard, so it runs only when it is asked for.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod claims;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod stage;

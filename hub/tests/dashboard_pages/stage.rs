@@ -17,11 +17,12 @@ use proto::v1::{
     RepositoryStatistics, ResticLock, RestoreState, RetentionPolicySpec, RunProgress, SnapshotRow,
 };
 
+use super::claims;
 use super::harness::{Fleet, ID, OTHER, Spoke, keep_last};
 
 const MINUTE: i64 = 60_000;
 
-fn ago(millis: i64) -> Option<prost_types::Timestamp> {
+pub fn ago(millis: i64) -> Option<prost_types::Timestamp> {
     Some(from_unix_millis(hub::now() - millis))
 }
 
@@ -275,7 +276,12 @@ pub async fn set(fleet: &Fleet) {
     eu.tell(prod_eu.clone()).await;
     fleet.until_binding("prod-eu", ID, "bound").await;
     eu.prove(ID, 1).await;
-    let mut us = fleet.spoke_that_says("prod-us", hello("b71f")).await;
+    // Claims outside of its namespace are not known.
+    let narrow = Hello {
+        namespaces: vec!["crm".to_owned()],
+        ..hello("b71f")
+    };
+    let mut us = fleet.spoke_that_says("prod-us", narrow).await;
     let prod_us = prod_us();
     us.tell(prod_us.clone()).await;
     us.prove(ID, 1).await;
@@ -291,6 +297,7 @@ pub async fn set(fleet: &Fleet) {
         })
         .await;
     drop(gone);
+    claims::report(&eu, &us).await;
     history(fleet).await;
     plan(&mut eu).await;
     let held = hold(&eu, &mut us).await;

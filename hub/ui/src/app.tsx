@@ -22,6 +22,8 @@ import { verdict } from './screens/verdict'
 /** By the first part of the path: a screen for it alone, and one for what follows. */
 const SCREENS: Record<string, [ComponentType, ComponentType?]> = {
   backups: [lazy(() => import('./screens/backups')), lazy(() => import('./screens/backup'))],
+  coverage: [lazy(() => import('./screens/coverage'))],
+  storage: [lazy(() => import('./screens/storage'))],
   clusters: [lazy(() => import('./screens/clusters')), lazy(() => import('./screens/cluster'))],
   repositories: [lazy(() => import('./screens/repositories')), lazy(() => import('./screens/repository'))],
   plans: [lazy(() => import('./screens/plans')), lazy(() => import('./screens/plan'))],

@@ -60,6 +60,20 @@ export function bytes(size: number | undefined): string {
   return '–'
 }
 
+/** "+18.4 GiB": what was added, or removed, in some time. */
+export function change(size: number | undefined): string {
+  return size === undefined || size === 0 ? bytes(size) : `${size > 0 ? '+' : '−'}${bytes(Math.abs(size))}`
+}
+
+const FACTORS: Record<string, number> = { '': 1, B: 1, kB: 1e3, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, PB: 1e15, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40, PiB: 2 ** 50 }
+
+/** Bytes of a size as the command line takes it, such as "10TiB" or "500 GB"; undefined for what is none. */
+export function size(text: string): number | undefined {
+  const parts = /^(\d+)\s*(\w*)$/.exec(text.trim())
+  const count = Number(parts?.[1]) * (FACTORS[parts?.[2] ?? ''] ?? NaN)
+  return count > 0 && count <= Number.MAX_SAFE_INTEGER ? count : undefined
+}
+
 /** The first 8 digits of an id. */
 export function short(id: string): string {
   return id.slice(0, 8)

@@ -7,7 +7,9 @@ import { keys } from './state/prefs'
 export const GO: Record<string, [string, string]> = {
   o: ['/', 'Overview'],
   b: ['/backups', 'Backups'],
+  v: ['/coverage', 'Coverage'],
   r: ['/repositories', 'Repositories'],
+  d: ['/storage', 'Storage'],
   c: ['/clusters', 'Clusters'],
   s: ['/snapshots', 'Snapshots'],
   e: ['/restores', 'Restores'],

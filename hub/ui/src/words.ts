@@ -106,6 +106,13 @@ export const POLICY: Words = {
   ok: ['ok', 'OK'],
 }
 
+/** Claims that no backup covers. */
+export const COVERAGE: Words = {
+  uncovered: ['bad', 'Uncovered'],
+  new: ['warn', 'New'],
+  excluded: ['idle', 'Excluded'],
+}
+
 /** How what happened has ended. */
 export const ACTIVITY: Words = {
   failed: ['bad', 'Failed'],

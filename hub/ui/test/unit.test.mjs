@@ -60,7 +60,7 @@ test('an enum value of a later hub is the unknown one', async () => {
 
 test('every state that is not known is unknown, and no unknown one is good', async () => {
   const words = await load('/src/words.ts')
-  for (const name of ['BACKUP', 'CLUSTER', 'REPOSITORY', 'PLAN', 'LOCK', 'OPERATION', 'BINDING', 'OUTCOME', 'RESULT', 'RESTORE_ROW', 'POLICY', 'ACTIVITY', 'ATTENTION']) {
+  for (const name of ['BACKUP', 'CLUSTER', 'REPOSITORY', 'PLAN', 'LOCK', 'OPERATION', 'BINDING', 'OUTCOME', 'RESULT', 'RESTORE_ROW', 'POLICY', 'COVERAGE', 'ACTIVITY', 'ATTENTION']) {
     for (const state of ['', 'unspecified', 'something-new']) assert.equal(words.word(words[name], state)[0], 'unknown', name)
   }
 })
@@ -81,6 +81,41 @@ test('a state that is not known is counted in the verdict', async () => {
   const { verdict } = await load('/src/screens/verdict.ts')
   const status = { verdict: 'unknown', clusters: 1, clustersStale: 0, backups: 3, backupsByState: { ok: 1, odd: 2 }, others: 0, reason: '' }
   assert.match(verdict(status).sentence, /^2 odd of 3 backups/)
+})
+
+test('claims are called covered only where every cluster is known and heard', async () => {
+  const { coverage, coveredNow, gaps } = await load('/src/screens/covered.ts')
+  const answer = (change) => ({ claims: 5, covered: 4, uncovered: 0, new: 0, excluded: 1, unknownClusters: 0, unknown: [], partialClusters: 0, partial: [], staleClusters: 0, stale: [], coveredStale: 0, cut: false, ...change })
+  const tone = (change) => coverage(answer(change)).tone
+  assert.deepEqual(coverage(answer({})), { tone: 'ok', word: 'Covered', sentence: '4 of 5 claims covered, 1 excluded.' })
+  assert.equal(tone({ covered: 3, new: 1 }), 'warn')
+  assert.equal(tone({ covered: 3, uncovered: 1 }), 'bad')
+  for (const change of [
+    { unknownClusters: 1, unknown: ['b'] },
+    { partialClusters: 1, partial: ['b'] },
+    { staleClusters: 1, stale: ['b'] },
+    { cut: true, claims: 9 },
+    { claims: 0, covered: 0, excluded: 0 },
+    { claims: 0, covered: 0, excluded: 0, unknownClusters: 1 },
+  ]) {
+    assert.equal(tone(change), 'unknown', JSON.stringify(change))
+  }
+  const silent = answer({ staleClusters: 22, stale: ['a', 'b'], coveredStale: 3 })
+  assert.equal(coveredNow(silent), 1, 'what was covered when heard last is not covered')
+  assert.match(coverage(silent).sentence, /1 of 5 claims covered, 1 excluded, 3 covered when heard last/)
+  assert.deepEqual(gaps(silent).map(({ clusters, names }) => [clusters, names]), [[22, ['a', 'b']]])
+  assert.match(coverage(answer({ cut: true, claims: 9 })).sentence, /4 not listed/)
+})
+
+test('a size that is not known is no zero, and last in every order', async () => {
+  const { none, sorted, stored } = await load('/src/screens/stored.ts')
+  const rows = [{ name: 'b', storedBytes: 1, growthPerMonth: -5 }, { name: 'c' }, { name: 'a', storedBytes: 2, growthPerMonth: 7 }]
+  const order = (by) => sorted(rows, by).map((row) => row.name).join('')
+  assert.deepEqual(['', 'name', '-name', 'size', '-size', 'growth', '-growth', 'odd'].map(order), ['bca', 'abc', 'cba', 'bac', 'abc', 'bac', 'abc', 'bca'])
+  assert.equal(order(''), 'bca', 'the answer itself keeps its order')
+  assert.deepEqual(rows.map(none), [false, true, false])
+  assert.equal(stored({ repositories: 2, unknown: 2, storedBytes: 0 }), undefined)
+  assert.equal(stored({ repositories: 2, unknown: 1, storedBytes: 0 }), 0)
 })
 
 test('days after a cluster fell silent are not known, nor is a run without a result', async () => {
@@ -114,7 +149,10 @@ test('the hash of a plan is that of the hub', async () => {
 })
 
 test('sizes, ages and words for a shell', async () => {
-  const { bytes, endOf, span, shell } = await load('/src/format.ts')
+  const { bytes, change, endOf, size, span, shell } = await load('/src/format.ts')
+  assert.deepEqual([change(2048), change(-2048), change(0), change(undefined)], ['+2.0 KiB', '−2.0 KiB', '0 B', '–'])
+  assert.deepEqual(['10TiB', '500 GB', '7', '7B', ' 1kB '].map(size), [10 * 2 ** 40, 5e11, 7, 7, 1000])
+  for (const wrong of ['', 'TiB', '-1GB', '1.5GB', '0', '99999PiB', 'ten', '5 toString']) assert.equal(size(wrong), undefined, wrong)
   assert.deepEqual([bytes(0), bytes(1023), bytes(1536), bytes(1.93e12), bytes(undefined)], ['0 B', '1023 B', '1.5 KiB', '1.8 TiB', '–'])
   assert.deepEqual([span(0), span(59_000), span(119_000), span(120_000), span(90 * 60_000), span(47 * 3_600_000), span(48 * 3_600_000)], ['0 s', '59 s', '119 s', '2 min', '90 min', '47 h', '2 d'])
   assert.equal(endOf('2026-11-26'), new Date(2026, 10, 27).getTime())

@@ -138,8 +138,13 @@ pub(super) fn policy(
         guard: Some(RetentionGuard {
             max_removed_percent: Some(DEFAULT_MAX_REMOVED_PERCENT),
         }),
-        notifications: backup.spec.notifications.clone().and_then(notifications),
-        job_config: backup.spec.job_config.clone().map(job),
+        notifications: backup
+            .spec
+            .notifications
+            .as_deref()
+            .cloned()
+            .and_then(notifications),
+        job_config: backup.spec.job_config.as_deref().cloned().map(job),
         suspend: valid.suspend,
     };
     let labels = pod::labels(names::LABEL_BACKUP, "retention", &key.name, true);

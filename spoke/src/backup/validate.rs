@@ -132,7 +132,7 @@ pub fn validate(key: &Key, site: &Site, backup: &ResticBackup) -> Result<Valid, 
     if !site.images.allows(&image) {
         return Err(Invalid::Image(site.images.refusal(&image)));
     }
-    let job = settings(spec.job_config.as_ref(), &source)?;
+    let job = settings(spec.job_config.as_deref(), &source)?;
     twice(&job, &options::parse(&restic.extra_args)?.arguments)?;
     let hooks = hooks(key, backup, job.service_account.as_deref())?;
     if source.executes() || hooks.is_some() {

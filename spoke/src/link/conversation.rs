@@ -102,7 +102,6 @@ impl Conversation<'_> {
                 session,
                 collect,
                 survey,
-                claims,
                 beat,
                 welcome,
                 renewal,
@@ -140,14 +139,7 @@ impl Conversation<'_> {
                 }
                 () = context.outbox.changed() => *collect = collect.or(Some(Instant::now() + COALESCE)),
                 () = context.coverage.changed() => *survey = survey.or(Some(Instant::now() + SURVEY)),
-                () = at(*survey), if *welcome && !session.is_busy() => {
-                    *survey = None;
-                    let present = context.coverage.report(&context.world);
-                    if claims.as_ref() != Some(&present) {
-                        session.claims(present.clone());
-                        *claims = Some(present);
-                    }
-                }
+                () = at(*survey), if *welcome && !session.is_busy() => self.survey(),
                 () = context.creations.changed(), if *welcome => waiting.extend(context.creations.take()),
                 () = context.commands.reported(), if *welcome => waiting.extend(context.commands.take_reports()),
                 () = context.browsing.answered(), if *welcome => waiting.extend(context.browsing.take()),
@@ -157,6 +149,16 @@ impl Conversation<'_> {
                 () = possession.changed() => waiting.extend(possession.take()),
                 _ = beat.tick() => session.beat(),
             }
+        }
+    }
+
+    /// Reports the claims of the cluster, if they are not those that the hub has.
+    fn survey(&mut self) {
+        self.survey = None;
+        let present = self.context.coverage.report(&self.context.world);
+        if self.claims.as_ref() != Some(&present) {
+            self.session.claims(present.clone());
+            self.claims = Some(present);
         }
     }
 

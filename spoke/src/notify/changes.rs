@@ -33,7 +33,7 @@ pub trait Notifying: HasStatus {
 
 impl Notifying for ResticBackup {
     fn notifications(&self) -> Option<NotificationConfig> {
-        self.spec.notifications.clone()
+        self.spec.notifications.as_deref().cloned()
     }
 
     fn changes(old: &ResticBackupStatus, new: &ResticBackupStatus) -> Vec<Change> {

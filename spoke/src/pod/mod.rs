@@ -25,7 +25,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use serde::Serialize;
 
-use crate::secrets::{Backend, CREDENTIALS_DIR, Projection, SSH_DIR, backend_flags};
+use crate::secrets::{Backend, CREDENTIALS_DIR, Projection, SSH_DIR, backend_flags, file_flags};
 use crate::world::{Key, Meta};
 
 pub use frame::Frame;
@@ -90,7 +90,7 @@ impl Source {
 pub fn repository_flags(repository: &ResticRepository, job: &JobSettings) -> Vec<String> {
     let backend = Backend::of(&repository.spec.repository_url);
     let mut flags = backend
-        .map(|b| b.options(CREDENTIALS_DIR, SSH_DIR))
+        .map(|backend| file_flags(backend, CREDENTIALS_DIR, SSH_DIR))
         .unwrap_or_default();
     flags.extend(backend_flags(repository));
     let cached = repository

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::Failure;
 use super::classify::{classify, scrub};
 use super::streams::{read_both, watch};
-use crate::secrets::{Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE};
+use crate::secrets::{Credentials, PASSWORD_VARIABLE, REPOSITORY_VARIABLE, file_flags};
 
 /// Between SIGTERM and SIGKILL. A reader holds no lock, so nothing stays behind.
 const GRACE: Duration = Duration::from_secs(5);
@@ -154,7 +154,7 @@ impl Program {
         let dir = private.to_string_lossy();
         command
             .args(arguments)
-            .args(credentials.backend.options(&dir, &dir))
+            .args(file_flags(credentials.backend, &dir, &dir))
             .args(&credentials.options)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))

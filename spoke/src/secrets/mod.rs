@@ -2,7 +2,6 @@
 
 mod backend;
 mod normal;
-mod options;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,11 +11,11 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 pub use backend::{
-    Backend, CREDENTIALS_DIR, FILES_VARIABLE, FileKey, NEW_PASSWORD_DIR, NEW_PASSWORD_FILE, NEW_PASSWORD_KEY,
-    PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE, REPOSITORY_VARIABLE, SSH_DIR,
+    CREDENTIALS_DIR, FILES_VARIABLE, NEW_PASSWORD_DIR, NEW_PASSWORD_FILE, NEW_PASSWORD_KEY,
+    PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE, REPOSITORY_VARIABLE, SSH_DIR, backend_flags, file_flags,
 };
 pub use normal::{new_password, normalised};
-pub use options::{OptionError, backend_flags, check_options};
+pub use proto::backend::{Backend, FileKey, OptionError, check_options};
 
 /// A mark that tells which state of the source it was taken from, and the data.
 pub type Projection = (String, BTreeMap<String, ByteString>);

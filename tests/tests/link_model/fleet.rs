@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hub::Moment;
-use hub::hub::{batch_of, restored};
+use hub::hub::restored;
 use hub::inventory::{Arrived, Change, Facts, Held, Introduction, Inventory, Limits};
 use hub::session as hub_session;
 use hub::store::{HubStore as _, Sqlite};
@@ -364,7 +364,7 @@ impl Fleet {
             self.store = Some((dir, store));
         }
         let (unsaved, _) = self.inventory.take_unsaved(usize::MAX);
-        let mut batch = batch_of(&self.inventory, &unsaved);
+        let mut batch = unsaved.batch(&self.inventory);
         if self.mutant == Mutant::CompleteUnseen {
             for cluster in &mut batch.clusters {
                 cluster.complete = true;

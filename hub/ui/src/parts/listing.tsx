@@ -9,7 +9,7 @@ import { chosen, Filter } from './filter'
 import { Empty, Panel } from './panel'
 import { Table, type Column, type Sorting } from './table'
 
-const PAGE = 50
+export const PAGE = 50
 /** Rows of a page that is fetched for CSV. */
 const WHOLE_PAGE = 200
 const CSV_MAX = 20_000
@@ -27,7 +27,7 @@ interface Page<R> {
   next: string
 }
 
-type Read<R> = (place: Place, stop?: AbortSignal) => Promise<Page<R>>
+export type Read<R> = (place: Place, stop?: AbortSignal) => Promise<Page<R>>
 
 async function everything<R>(read: Read<R>): Promise<Whole<R>> {
   const rows: R[] = []
@@ -54,7 +54,7 @@ interface SheetProps<R> {
 }
 
 /** One page of rows, with the ways to the others and to a file of all. */
-function Sheet<R>({ name, next, read, ...table }: SheetProps<R>) {
+export function Sheet<R>({ name, next, read, ...table }: SheetProps<R>) {
   return (
     <>
       <Table {...table} />
@@ -88,7 +88,8 @@ interface Props<R> {
   empty: ComponentChildren
 }
 
-function wanted(): Wanted {
+/** The filter of the address. */
+export function wanted(): Wanted {
   const list = (name: string) => query(name).split(',').filter(Boolean)
   return { clusters: list('cluster'), namespaces: list('namespace'), states: chosen(), text: query('q') }
 }
@@ -137,7 +138,7 @@ export function Listing<R extends { freshness?: Freshness }>({ collection, noun,
   )
 }
 
-function NoMatch({ noun }: { noun: string }) {
+export function NoMatch({ noun }: { noun: string }) {
   return (
     <Empty title={`No ${noun} match this filter.`}>
       <a href={location.pathname}>Show all {noun}</a>
@@ -177,7 +178,7 @@ export function Log<R>({ about, read, every, watched, ended, empty, ...table }: 
 }
 
 /** A page without a row, which says nothing of the others. */
-function NonePage({ next }: { next: string }) {
+export function NonePage({ next }: { next: string }) {
   return (
     <>
       <Empty title={next ? 'None on this page; there may be more on the next.' : 'There are no more.'} />

@@ -3,7 +3,6 @@ import { effect } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
-import type { HistoryPoint } from '../wire/contract'
 import { bytes, number } from '../format'
 import { theme, zone } from '../state/prefs'
 
@@ -11,12 +10,18 @@ const HEIGHT = 220
 /** Steps of the axis of sizes: 1, 2, 4, … of each unit. */
 const STEPS = Array.from({ length: 52 }, (_, n) => 2 ** n)
 
+/** What is counted beside the size. */
+type Second = 'snapshots' | 'repositories'
+const NAMES: Record<Second, string> = { snapshots: 'Snapshots', repositories: 'Repositories' }
+
+type Point = { at?: number; storedBytes: number } & { [name in Second]?: number }
+
 /** Colours of the theme of now. */
 function colour(of: Element, name: string): string {
   return getComputedStyle(of).getPropertyValue(name).trim()
 }
 
-function options(node: HTMLElement, width: number): uPlot.Options {
+function options(node: HTMLElement, width: number, second: Second): uPlot.Options {
   const probe = (name: string) => resolved(node, name)
   const [text, line, size, count] = [probe('--muted'), probe('--line'), probe('--accent'), probe('--warn')]
   const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line } }
@@ -33,7 +38,7 @@ function options(node: HTMLElement, width: number): uPlot.Options {
     series: [
       { value: '{YYYY}-{MM}-{DD} {HH}:{mm}' },
       { label: 'Stored', scale: 'bytes', stroke: size, width: 2, points: { show: false }, value: (_, value) => bytes(value ?? undefined) },
-      { label: 'Snapshots', scale: 'count', stroke: count, width: 1.5, dash: [5, 4], points: { show: false }, value: (_, value) => number(value ?? undefined) },
+      { label: NAMES[second], scale: 'count', stroke: count, width: 1.5, dash: [5, 4], points: { show: false }, value: (_, value) => number(value ?? undefined) },
     ],
   }
 }
@@ -47,7 +52,7 @@ function resolved(node: HTMLElement, name: string): string {
   return value
 }
 
-export default function Plot({ points }: { points: HistoryPoint[] }) {
+export default function Plot({ points, second }: { points: Point[]; second: Second }) {
   const node = useRef<HTMLDivElement>(null)
   useEffect(() => {
     const place = node.current
@@ -55,12 +60,12 @@ export default function Plot({ points }: { points: HistoryPoint[] }) {
     const data: uPlot.AlignedData = [
       points.map((point) => (point.at ?? 0) / 1000),
       points.map((point) => point.storedBytes),
-      points.map((point) => point.snapshots),
+      points.map((point) => point[second]),
     ]
     let plot: uPlot | undefined
     const draw = () => {
       plot?.destroy()
-      plot = new uPlot(options(place, place.clientWidth), data, place)
+      plot = new uPlot(options(place, place.clientWidth, second), data, place)
     }
     const dark = matchMedia('(prefers-color-scheme: dark)')
     dark.addEventListener('change', draw)
@@ -77,8 +82,8 @@ export default function Plot({ points }: { points: HistoryPoint[] }) {
       end()
       plot?.destroy()
     }
-  }, [points])
+  }, [points, second])
   const last = points.at(-1)
-  const label = `Stored bytes and snapshots over time; now ${bytes(last?.storedBytes)} and ${number(last?.snapshots)} snapshots. The same figures stand in the table below.`
+  const label = `Stored bytes and ${second} over time; now ${bytes(last?.storedBytes)} and ${number(last?.[second])} ${second}. The same figures stand in the table below.`
   return <div ref={node} class="plot" role="img" aria-label={label} />
 }

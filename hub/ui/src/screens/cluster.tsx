@@ -57,6 +57,7 @@ function Details({ row }: { row: ClusterRow }) {
           ['Connected since', row.connectedSince !== undefined && <At at={row.connectedSince} />],
           ['Backups', <a href={`/backups?cluster=${encodeURIComponent(row.name)}`}>{number(received(row, row.backups))}</a>],
           ['Unwell', number(received(row, row.backupsUnwell))],
+          ['Coverage', <a href={`/coverage?cluster=${encodeURIComponent(row.name)}`}>claims without a backup</a>],
           ['Repositories', <a href={`/repositories?cluster=${encodeURIComponent(row.name)}`}>{number(received(row, row.repositories))}</a>],
           ['Operator', row.version],
           ['Kubernetes', row.kubernetesVersion],

@@ -2,10 +2,11 @@
 import { lazy } from '../parts/lazy'
 import { FleetView, type HistoryPoint } from '../wire/contract'
 import { bytes, moment, number } from '../format'
-import { go, query, withQuery } from '../route'
+import { query } from '../route'
 import { useAsk } from '../state/ask'
 import { Export } from '../parts/export'
 import { Empty, Panel } from '../parts/panel'
+import { Ranges } from '../parts/ranges'
 import { Section } from '../parts/screen'
 import { Table, type Column } from '../parts/table'
 
@@ -31,17 +32,8 @@ function perDay(points: HistoryPoint[]): number | undefined {
 export function Growth({ repository }: { repository: string }) {
   const days = RANGES.includes(query('days')) ? query('days') : '30'
   const asked = useAsk(`history ${repository} ${days}`, (stop) => FleetView.history({ repository, days: Number(days) }, stop), { every: 300_000 })
-  const ranges = (
-    <div class="chips" role="group" aria-label="Range">
-      {RANGES.map((range) => (
-        <button type="button" key={range} class="chip" aria-pressed={range === days} onClick={() => go(withQuery({ days: range }), true)}>
-          {range} days
-        </button>
-      ))}
-    </div>
-  )
   return (
-    <Section title="Size over time" aside={ranges}>
+    <Section title="Size over time" aside={<Ranges all={RANGES} days={days} />}>
       <Panel asked={asked}>
         {({ points }) => {
           if (points.length === 0) return <Empty title={`No figures of the last ${days} days.`} />
@@ -49,7 +41,7 @@ export function Growth({ repository }: { repository: string }) {
           return (
             <>
               {growth !== undefined && <p class="muted">{growth === 0 ? 'no growth' : `${growth > 0 ? '+' : '−'}${bytes(Math.abs(growth))} a day`} over this range</p>}
-              {points.length > 1 && <Plot points={points} />}
+              {points.length > 1 && <Plot points={points} second="snapshots" />}
               <details>
                 <summary>The same figures as a table</summary>
                 <Table caption="Figures over time" columns={COLUMNS} rows={[...points].reverse()} id={(point) => String(point.at)} />

@@ -1,16 +1,17 @@
 // Is everything backed up, and how do you know?
 import { FleetView, type Attention, type Row, type StatusResponse } from '../wire/contract'
-import { bytes, moment, number } from '../format'
+import { bytes, number } from '../format'
 import { to } from '../route'
 import { useAsk } from '../state/ask'
-import { late } from '../state/live'
 import { useStatus } from '../state/status'
-import { ATTENTION, BACKUP, CLUSTER, count, states, word } from '../words'
+import { ATTENTION, BACKUP, CLUSTER, count, states, word, type Tone } from '../words'
 import { Command } from '../parts/command'
 import { Empty, Notice, Panel } from '../parts/panel'
 import { Screen, Section } from '../parts/screen'
 import { Sign, State } from '../parts/state'
 import { Ago } from '../parts/time'
+import { Verdict } from '../parts/verdict'
+import { coverage, coveredNow } from './covered'
 import { verdict } from './verdict'
 
 export default function Home() {
@@ -20,7 +21,7 @@ export default function Home() {
       <Panel asked={asked} rows={6}>
         {(status) => (
           <>
-            <Verdict status={status} old={asked.error !== undefined} />
+            <Verdict of={verdict(status)} asOf={status.asOf} old={asked.error !== undefined} />
             <Counts status={status} />
             {status.pause && (
               <Notice tone="warn">
@@ -34,24 +35,6 @@ export default function Home() {
         )}
       </Panel>
     </Screen>
-  )
-}
-
-/** `old`: the hub could not say whether it is still so. */
-function Verdict({ status, old }: { status: StatusResponse; old: boolean }) {
-  const { tone, word, sentence } = verdict(status)
-  const shown = old || late.value ? 'unknown' : tone
-  return (
-    <div class={`verdict ${shown}`}>
-      <Sign tone={shown} />
-      <div>
-        <p class="word" aria-live="polite">
-          {word}
-        </p>
-        <p>{sentence}</p>
-        <p class="small muted">as of {moment(status.asOf, true)}</p>
-      </div>
-    </div>
   )
 }
 
@@ -76,20 +59,35 @@ function Counts({ status }: { status: StatusResponse }) {
       })}
       <Tile href="/clusters" figure={status.clustersStale ? `${status.clusters - status.clustersStale} of ${status.clusters}` : number(status.clusters)} label={status.clustersStale ? 'Clusters heard' : 'Clusters'} />
       <Tile href="/repositories" figure={number(status.repositories)} label="Repositories" />
-      <Tile href="/repositories?sort=-size" figure={bytes(status.storedBytes || undefined)} label="Stored" />
+      <Tile href="/storage" figure={bytes(status.storedBytes || undefined)} label="Stored" />
+      <Covered />
     </ul>
   )
 }
 
-function Tile({ href, figure, label }: { href: string; figure: string; label: string }) {
+function Tile({ href, figure, label, tone }: { href: string; figure: string; label: string; tone?: Tone }) {
   return (
     <li>
-      <a href={href} class="tile">
+      <a href={href} class={tone ? `tile ${tone}` : 'tile'}>
         <span class="figure">{figure}</span>
-        <span class="label">{label}</span>
+        <span class="label">
+          {tone && <Sign tone={tone} />}
+          {label}
+        </span>
       </a>
     </li>
   )
+}
+
+/** Claims without a backup, or how much of the claims is known to be covered. */
+function Covered() {
+  const asked = useAsk('home coverage', (stop) => FleetView.coverage({ pageSize: 1 }, stop), { every: 60_000, cluster: '' })
+  const of = asked.data
+  if (!of) return asked.error ? <Tile href="/coverage" figure="–" label="Claims covered" tone="unknown" /> : null
+  const tone = asked.error ? 'unknown' : coverage(of).tone
+  if (of.uncovered > 0) return <Tile href="/coverage" figure={number(of.uncovered)} label="Uncovered claims" tone={tone} />
+  const figure = of.claims === 0 ? '–' : `${number(coveredNow(of))} of ${number(of.claims)}`
+  return <Tile href="/coverage" figure={figure} label="Claims covered" tone={tone} />
 }
 
 function NeedsYou({ status }: { status: StatusResponse }) {

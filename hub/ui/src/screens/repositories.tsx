@@ -13,7 +13,7 @@ import type { Column } from '../parts/table'
 import { Ago } from '../parts/time'
 
 /** Figures are read daily unless a resource sets another interval; three of them missed, and they are old. */
-const OLD = 3 * 86_400_000
+export const OLD = 3 * 86_400_000
 
 export function figuresOld(row: RepositoryRow): boolean {
   const at = row.statistics?.asOf

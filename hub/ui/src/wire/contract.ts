@@ -275,6 +275,9 @@ export interface CoverageResponse {
   nextPageToken: string
   partialClusters: number
   partial: string[]
+  staleClusters: number
+  stale: string[]
+  coveredStale: number
 }
 
 export interface CreateJoinTokenRequest {
@@ -1201,7 +1204,7 @@ export const tables: Record<string, string> = {
   CommandOptions: '1cluster:s 2requestId:s 3beginWithinMs:n',
   Condition: '1type:s 2status:s 3reason:s 4message:s 5lastTransition?t',
   CoverageRequest: '1clusters*s 2namespaces*s 3states*s 4text:s 5pageSize:n 6pageToken:s',
-  CoverageResponse: '1asOf?t 2claims:n 3covered:n 4uncovered:n 5new:n 6excluded:n 7unknownClusters:n 8unknown*s 9cut:b 10rows*ClaimRow 11total:n 12nextPageToken:s 13partialClusters:n 14partial*s',
+  CoverageResponse: '1asOf?t 2claims:n 3covered:n 4uncovered:n 5new:n 6excluded:n 7unknownClusters:n 8unknown*s 9cut:b 10rows*ClaimRow 11total:n 12nextPageToken:s 13partialClusters:n 14partial*s 15staleClusters:n 16stale*s 17coveredStale:n',
   CreateJoinTokenRequest: '1cluster:s 2validMs:n',
   CreateJoinTokenResponse: '1token:s 2expires?t 3pin:s 4enrolUrl:s 5linkUrl:s 6knownUid:s',
   CreateLoginRequest: '',

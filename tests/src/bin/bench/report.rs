@@ -279,6 +279,7 @@ part. Both begin with a new cluster.
 - `…_renewal_lateness_…`: the longest time between two renewals, less the interval at which they are due: of the leader's \
 Lease, and of the maintenance lease as the pod of a retention run sees it, whose storage does not answer meanwhile.
 - `rewrite_10000_cron_jobs`: a change of the repository that is in the pod template of all, until all CronJobs are written.
+- Why memory is missed: docs/sizing.md has a heap profile. Four channels and two tasks for each actor are a third of it.
 - `backup_wall_time_ratio_to_restic_alone`: median of seven turns each, 300 MB in 2,000 files; the start of a pod comes on \
 top.
 - `lease_grant_…`: from the question to the grant over mTLS on the loopback, 1,000 times, each durable in SQLite with fsync \

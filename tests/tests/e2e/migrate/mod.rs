@@ -51,17 +51,8 @@ impl Before {
     fn history(&self, mount: &str, line: &str, days: u32) {
         self.restic_ok(&["init"]);
         let (key, secret) = bed().servers().s3_credentials();
-        let env = [
-            ("RESTIC_REPOSITORY", self.url.as_str()),
-            ("RESTIC_PASSWORD", self.password),
-            ("AWS_ACCESS_KEY_ID", key),
-            ("AWS_SECRET_ACCESS_KEY", secret),
-            ("RESTIC_CACHE_DIR", "/tmp/cache"),
-        ];
-        let env: Vec<Value> = env
-            .iter()
-            .map(|(name, value)| json!({ "name": name, "value": value }))
-            .collect();
+        let values = json!({ "RESTIC_REPOSITORY": self.url, "RESTIC_PASSWORD": self.password,
+            "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "RESTIC_CACHE_DIR": "/tmp/cache" });
         let script = format!(
             "set -e; cd {mount}; for day in $(seq 10 {}); do echo $day > day; restic backup -q --time \"2026-10-$day 03:00:00\" {line}; done",
             9 + days
@@ -69,11 +60,12 @@ impl Before {
         let pod = json!({
             "restartPolicy": "Never",
             "containers": [{ "name": "mover", "image": tests::images::restic_image(), "imagePullPolicy": "IfNotPresent",
-                "command": ["/bin/sh", "-c", script], "env": env,
+                "command": ["/bin/sh", "-c", script], "envFrom": [{ "secretRef": { "name": "history" } }],
                 "volumeMounts": [{ "name": "data", "mountPath": mount }] }],
             "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "data" } }],
         });
         self.place.apply(&[
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "history" }, "stringData": values }),
             json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "history" },
             "spec": { "backoffLimit": 0, "template": { "spec": pod } } }),
         ]);

@@ -151,6 +151,14 @@ fn k8up_is_moved_in_a_lock_of_its_is_understood_and_its_schedule_can_be_put_back
     );
     before.restic_ok(&["unlock"]);
 
+    // k8up backs up all claims of the namespace, and none of ours has the one that was made since: theirs goes on.
+    let (_, _, text) = before.migrate(&["finish", "k8up", "--yes"]);
+    let theirs = place.get("schedules.k8up.io/nightly");
+    assert_eq!(theirs["spec"]["backup"]["schedule"], "0 3 1 1 *", "{text}");
+    place
+        .kubectl(&["delete", "resticrestore/before", "pvc/back", "--timeout=60s"])
+        .unwrap();
+
     let (code, _, text) = before.migrate(&["finish", "k8up", "--yes"]);
     assert_eq!(code, 0, "{text}");
     let theirs = place.get("schedules.k8up.io/nightly");

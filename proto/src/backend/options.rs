@@ -1,9 +1,7 @@
-//! `spec.backendOptions` of a repository: options of restic's back ends (`-o`) that a resource may set. A list of what is
+//! `spec.backendOptions` of a repository: options of restic's back ends (`-o`) that a resource, or a kit, may set. A list of what is
 //! allowed: none of these runs a program, leads to another storage, or makes what is stored unreadable. Pure.
 
 use std::collections::BTreeMap;
-
-use crds::ResticRepository;
 
 use super::Backend;
 
@@ -134,23 +132,6 @@ pub fn check_options(backend: Backend, options: &BTreeMap<String, String>) -> Re
         }
     }
     Ok(())
-}
-
-/// The options of a repository as restic takes them. Those that may not be set are left out: the repository is not valid
-/// then, and nothing runs on it.
-#[must_use]
-pub fn backend_flags(repository: &ResticRepository) -> Vec<String> {
-    let Some(backend) = Backend::of(&repository.spec.repository_url) else {
-        return Vec::new();
-    };
-    let options = repository.spec.backend_options.iter().flatten();
-    let allowed = options.filter(|(name, value)| {
-        let one = BTreeMap::from([((*name).clone(), (*value).clone())]);
-        check_options(backend, &one).is_ok()
-    });
-    allowed
-        .flat_map(|(name, value)| ["-o".to_owned(), format!("{name}={value}")])
-        .collect()
 }
 
 #[cfg(test)]
