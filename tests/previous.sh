@@ -17,8 +17,9 @@ target=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
 binaries=(fleet-spoke fleet-hub fleet)
 if [ ! -e "$folder/made" ]; then
   mkdir -p "$folder/bin"
-  git worktree prune
-  [ -e "$folder/source/Cargo.toml" ] || git worktree add --quiet --detach "$folder/source" "$commit" >&2
+  rm -rf "$folder/source"
+  mkdir "$folder/source"
+  git archive "$commit" | tar -x -C "$folder/source"
   # A folder of its own: cargo takes crates of the same name and place for the same, and mixes both versions.
   (cd "$folder/source" && CARGO_TARGET_DIR=$folder/target cargo build --workspace "${binaries[@]/#/--bin=}" >&2)
   for binary in "${binaries[@]}"; do
@@ -32,6 +33,7 @@ if [ ! -e "$folder/made" ]; then
   # Versions that had none were applied file by file, and are the same by one.
   [ -e "$folder/deploy/hub/kustomization.yaml" ] ||
     printf 'resources: [%s]\n' "$(cd "$folder/deploy/hub" && printf '%s, ' *.yaml)" >"$folder/deploy/hub/kustomization.yaml"
+  rm -rf "$folder/source" "$folder/target"
   touch "$folder/made"
 fi
 echo "$folder"

@@ -38,6 +38,17 @@ pub fn runs(object: &Value) -> bool {
         .is_some_and(|a| !a.is_empty())
 }
 
+/// Whether restic of a backup's pod is at work.
+pub fn sends(place: &Place, backup: &str) -> bool {
+    let label = format!("backup.resticbackup.io/backup={backup}");
+    let pods = list(place, &["pods", "-l", &label, "--field-selector=status.phase=Running"]);
+    pods.iter().any(|pod| {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let pids = place.cluster.container_pids(&place.namespace, name, "restic");
+        pids.is_ok_and(|pids| !pids.is_empty())
+    })
+}
+
 /// Begins or ends the backups of every minute; when it returns after their end, none runs.
 pub fn suspend_minutes(place: &Place, suspend: bool) {
     let patch = json!({ "spec": { "suspend": suspend } }).to_string();
@@ -97,6 +108,24 @@ pub fn judge(grants: &[Grant], token: u64) {
         verdict.deletes.get(&token).is_some_and(|n| *n > 10),
         "the versions changed in the middle of deleting: {verdict}"
     );
+}
+
+/// What people wrote, and what the operators have made of it, by names.
+pub fn content(places: &[&Place]) -> BTreeMap<String, Value> {
+    let mut all = BTreeMap::new();
+    for place in places {
+        let objects = [list(place, &[MADE]), list(place, &["rr,rb,rres,grp"])].concat();
+        for mut object in objects {
+            let name = format!(
+                "{} {} {}",
+                place.cluster.name, object["kind"], object["metadata"]["name"]
+            );
+            let fields = object.as_object_mut().unwrap();
+            fields.retain(|field, _| !["metadata", "status"].contains(&field.as_str()));
+            all.insert(name, object);
+        }
+    }
+    all
 }
 
 /// Versions of what the operators have made, and generations of the resources, by their names.

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use crate::support::Place;
 
-/// A backup of every minute and one that takes half a minute, with a repository of their own.
+/// What the slow backup sends each time, in two minutes and a quarter.
+pub const SLOW_BYTES: usize = 20 << 20;
+
+/// A backup of every minute and a slow one, with a repository of their own.
 pub fn backups(place: &Place, url: &str) -> [Value; 3] {
     let repository = json!({ "name": "runs" });
     let history = json!({ "successfulJobsHistoryLimit": 100, "failedJobsHistoryLimit": 100 });

@@ -9,6 +9,7 @@ mod ways;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::Cluster;
 use tests::images::{self, previous as tagged};
 use tests::storage_log::{self, Grant};
 
@@ -16,13 +17,13 @@ use crate::locks::deleting::{MENDED, slow, until_end, within};
 use crate::locks::{lock, try_lock, two, worker};
 use crate::retention::{make_snapshots, repository_id, restic, start};
 use crate::support::{Place, bed, faulty, fleet_json, noise, previous, rest, s3};
-use ways::Way;
+use ways::{Way, What};
 
 /// Of the namespaces, and of the repository that is pruned.
 const NAME: &str = "versions";
 /// Snapshots of which a run removes all but the newest, and how long one deletion takes, five at a time: the run outlasts a
-/// change of versions.
-const SNAPSHOTS: u32 = 16;
+/// change of versions, and is let go then.
+const SNAPSHOTS: u32 = 41;
 const SLOW: Duration = Duration::from_secs(25);
 /// For a rollout and what goes with it, on a busy machine.
 const TURN: Duration = Duration::from_secs(240);
@@ -35,6 +36,8 @@ struct Scene {
     id: String,
     /// All grants so far, also those that a hub has forgotten.
     grants: Vec<Grant>,
+    /// Slow backups that were asked for.
+    asked: u8,
 }
 
 /// A run of b's policy that deletes slowly.
@@ -59,6 +62,7 @@ impl Scene {
             b,
             id,
             grants: Vec::new(),
+            asked: 0,
         }
     }
 
@@ -71,7 +75,7 @@ impl Scene {
         self.grants = storage_log::merge(&self.grants, &now);
     }
 
-    /// A backup in each cluster and b's prune are under way when this returns, and a waits for b.
+    /// b's prune is under way when this returns, and a waits for b.
     fn under_way(&mut self, way: Way) -> Prune {
         let tag = way.name();
         make_snapshots(&rest(NAME), "a", &format!("{NAME}/{tag}"), tag, 1..SNAPSHOTS + 1);
@@ -94,21 +98,49 @@ impl Scene {
         within(TURN, "a in the queue", || {
             try_lock(&self.id).is_ok_and(|lock| lock["waiters"].as_array().is_some_and(|w| w.len() == 1))
         });
-        for place in self.places() {
-            // Other bytes each time, so that all of them are sent.
-            let bytes: Vec<u8> = noise(12 << 20)
-                .iter()
-                .map(|byte| byte ^ tag.as_bytes()[0])
-                .collect();
-            place.write("slow/slow.bin", &bytes);
-            let asked = format!("backup.resticbackup.io/run={tag}");
-            let annotate = ["annotate", "resticbackup/slow", &asked, "--overwrite"];
-            place.kubectl(&annotate).unwrap();
-            place.until("resticbackup/slow", "a running backup", ledger::runs);
-        }
         self.note_grants();
         let token = held["token"].as_u64().unwrap();
         Prune { token, pod, before }
+    }
+
+    /// The slow backup of a cluster is in the middle of it when this returns.
+    fn backs_up(&mut self, cluster: &Cluster) {
+        let place = if cluster.name == "a" { &self.a } else { &self.b };
+        if ledger::runs(&place.get("resticbackup/slow")) {
+            return;
+        }
+        self.asked += 1;
+        // Other bytes each time, so that all of them are sent.
+        let bytes: Vec<u8> = noise(manifests::SLOW_BYTES)
+            .iter()
+            .map(|byte| byte ^ self.asked)
+            .collect();
+        place.write("slow.bin", &bytes);
+        let asked = format!("backup.resticbackup.io/run=slow-{}", self.asked);
+        place
+            .kubectl(&["annotate", "resticbackup/slow", &asked, "--overwrite"])
+            .unwrap();
+        within(TURN, "restic of the slow backup", || ledger::sends(place, "slow"));
+    }
+
+    /// Each operator is replaced while its backup sends, the hub while both do.
+    fn replace(&mut self, way: Way) -> String {
+        let mut printed = String::new();
+        for step in way.steps() {
+            let busy = match step.what {
+                What::Hub => bed().clusters(),
+                What::Operator => vec![step.cluster.clone()],
+            };
+            for cluster in &busy {
+                self.backs_up(cluster);
+            }
+            printed += &step.run();
+            if step.what == What::Operator {
+                let place = if step.cluster.name == "a" { &self.a } else { &self.b };
+                assert!(ledger::sends(place, "slow"), "the backup was over too early, or was ended");
+            }
+        }
+        printed
     }
 
     /// b's run was carried to its end by the same pod under the same token, and a's has followed.
@@ -142,12 +174,12 @@ impl Scene {
     }
 
     /// The whole of one change of versions.
-    fn change(&mut self, way: Way) {
+    fn change(&mut self, way: Way) -> String {
         for place in self.places() {
             ledger::suspend_minutes(place, false);
         }
         let prune = self.under_way(way);
-        ways::go(way);
+        let printed = self.replace(way);
         self.followed(&prune);
         for place in self.places() {
             place.until_within(MENDED, "resticbackup/slow", "its end", |o| !ledger::runs(o));
@@ -162,6 +194,7 @@ impl Scene {
             }
         }
         ledger::nothing_drifts(&self.places());
+        printed
     }
 }
 
@@ -191,13 +224,17 @@ fn backups_and_a_prune_go_on_through_an_upgrade_and_the_way_back() {
         [images::HUB, images::SPOKE].map(tagged),
     );
     assert_eq!(images_in_use(), before);
+    let content = ledger::content(&scene.places());
 
     scene.change(Way::Up);
     assert_eq!(images_in_use(), this);
     manifests::of_before_are_accepted(&folder, &scene.places());
 
-    scene.change(Way::Back);
+    let printed = scene.change(Way::Back);
     assert_eq!(images_in_use(), before);
+    assert!(printed.contains("was previously applied but is missing"), "{printed}");
+    // Neither way has left anything in what people wrote, nor in what was made of it.
+    assert_eq!(ledger::content(&scene.places()), content);
     // The gap in the audit shows.
     let acts = fleet_json(&["audit", "--what", "restore-store"]);
     assert_eq!(acts["decisions"][0]["who"], "fleet-hub restore", "{acts:#}");

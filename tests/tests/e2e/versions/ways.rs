@@ -14,6 +14,21 @@ pub enum Way {
     Back,
 }
 
+/// What a block of commands replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Hub,
+    Operator,
+}
+
+/// A block of commands for one cluster.
+pub struct Step {
+    pub what: What,
+    pub cluster: Cluster,
+    way: Way,
+    block: String,
+}
+
 impl Way {
     pub const fn name(self) -> &'static str {
         match self {
@@ -26,6 +41,14 @@ impl Way {
         match self {
             Way::Up => "\n## From version to version\n",
             Way::Back => "\n### Back to the version before\n",
+        }
+    }
+
+    /// What the blocks of the section are for, in their order.
+    const fn blocks_for(self) -> &'static [What] {
+        match self {
+            Way::Up => &[What::Hub, What::Operator],
+            Way::Back => &[What::Operator, What::Hub, What::Hub],
         }
     }
 
@@ -49,44 +72,45 @@ impl Way {
             .map(|block| block.split("```").next().unwrap().lines().map(line).collect())
             .collect()
     }
+
+    /// What a person does for the whole fleet, in its order; the hub is in the first cluster.
+    pub fn steps(self) -> Vec<Step> {
+        let (blocks, clusters) = (self.blocks(), bed().clusters());
+        let wanted = self.blocks_for();
+        assert_eq!(blocks.len(), wanted.len(), "blocks of docs/upgrade.md for {self:?}");
+        let mut steps = Vec::new();
+        for (what, block) in wanted.iter().zip(blocks) {
+            let clusters = match what {
+                What::Hub => &clusters[..1],
+                What::Operator => &clusters[..],
+            };
+            steps.extend(clusters.iter().map(|cluster| Step {
+                what: *what,
+                cluster: cluster.clone(),
+                way: self,
+                block: block.clone(),
+            }));
+        }
+        steps
+    }
 }
 
-/// Carries a block out, as a person with the kubeconfig of this cluster and a login at the hub.
-fn run(way: Way, cluster: &Cluster, block: &str) {
-    let begun = Instant::now();
-    let mut command = fleet::command(bed(), "bash", &["-euo", "pipefail", "-c", block]);
-    let output = command
-        .current_dir(way.folder())
-        .env("KUBECONFIG", cluster.kubeconfig())
-        .env("HUB_IMAGE", images::previous(images::HUB))
-        .output()
-        .unwrap();
-    let printed = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    let printed = printed.concat();
-    eprintln!(
-        "{:.0?} in cluster {} for:\n{block}{printed}",
-        begun.elapsed(),
-        cluster.name
-    );
-    assert!(output.status.success(), "{block}\n{printed}");
-}
-
-/// Changes the versions of the whole fleet; the hub is in the first cluster.
-pub fn go(way: Way) {
-    let (blocks, clusters) = (way.blocks(), bed().clusters());
-    let hub = |block: &String| run(way, &clusters[0], block);
-    let spokes = |block: &String| clusters.iter().for_each(|cluster| run(way, cluster, block));
-    match (way, &blocks[..]) {
-        (Way::Up, [save, new_hub, new_spoke]) => {
-            hub(save);
-            hub(new_hub);
-            spokes(new_spoke);
-        }
-        (Way::Back, [old_spoke, restore, old_hub]) => {
-            spokes(old_spoke);
-            hub(restore);
-            hub(old_hub);
-        }
-        (_, other) => panic!("docs/upgrade.md has {} blocks for {way:?}", other.len()),
+impl Step {
+    /// Carries the commands out, as a person with the kubeconfig of this cluster and a login at the hub. Returns what was
+    /// printed.
+    pub fn run(&self) -> String {
+        let begun = Instant::now();
+        let mut command = fleet::command(bed(), "bash", &["-euo", "pipefail", "-c", &self.block]);
+        let output = command
+            .current_dir(self.way.folder())
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .env("HUB_IMAGE", images::previous(images::HUB))
+            .output()
+            .unwrap();
+        let printed = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        let (printed, name, block) = (printed.concat(), &self.cluster.name, &self.block);
+        eprintln!("{:.0?} in cluster {name} for:\n{block}{printed}", begun.elapsed());
+        assert!(output.status.success(), "{block}\n{printed}");
+        printed
     }
 }
