@@ -213,6 +213,9 @@ mod tests {
         assert!(told(folder).contains("; set --store to a file"));
         let later = anyhow::Error::from(MigrateError::VersionMissing(99_999));
         let later = told(later);
-        assert!(later.contains("fleet.db.before-upgrade") && later.contains("99999"), "{later}");
+        assert!(
+            later.contains("fleet.db.before-upgrade") && later.contains("99999"),
+            "{later}"
+        );
     }
 }

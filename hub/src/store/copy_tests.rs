@@ -125,7 +125,10 @@ async fn a_backup_that_is_put_back_twice_gives_no_number_out_twice() {
 
     restore(&file, &path, None, true, NOW).await.unwrap();
     let second = Sqlite::open(&path).await.unwrap().begin().await.unwrap();
-    assert!(second.token_floor >= token && second.epoch > start.epoch, "{second:?} after {start:?}");
+    assert!(
+        second.token_floor >= token && second.epoch > start.epoch,
+        "{second:?} after {start:?}"
+    );
     // A replaced store that cannot be read is in nobody's way.
     std::fs::write(&path, "no database").unwrap();
     restore(&file, &path, None, true, NOW).await.unwrap();

@@ -28,7 +28,11 @@ async fn step_of(path: &Path) -> i64 {
 }
 
 async fn number(path: &Path, query: &'static str) -> i64 {
-    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    let mut connection = SqliteConnectOptions::new()
+        .filename(path)
+        .connect()
+        .await
+        .unwrap();
     let row = sqlx::query(query).fetch_one(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     row.try_get(0).unwrap()
@@ -42,17 +46,30 @@ async fn open(path: &Path) {
 async fn a_store_is_kept_as_it_was_before_a_version_changes_it() {
     let dir = tempfile::tempdir().unwrap();
     let (path, folder) = (dir.path().join("fleet.db"), dir.path().join("authority"));
-    let [.., before, now] = steps()[..] else { panic!("a schema of one step") };
-    assert_eq!(before_upgrade(&path, Some(&folder), NOW).await.unwrap(), None, "no store");
+    let [.., before, now] = steps()[..] else {
+        panic!("a schema of one step")
+    };
+    assert_eq!(
+        before_upgrade(&path, Some(&folder), NOW).await.unwrap(),
+        None,
+        "no store"
+    );
     at_step(&path, before).await;
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("active.pem"), "the secret key").unwrap();
 
     let kept = before_upgrade(&path, Some(&folder), NOW).await.unwrap().unwrap();
     assert_eq!(kept, dir.path().join("fleet.db.before-upgrade"));
-    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     open(&path).await;
-    assert_eq!(before_upgrade(&path, Some(&folder), NOW).await.unwrap(), None, "nothing changes");
+    assert_eq!(
+        before_upgrade(&path, Some(&folder), NOW).await.unwrap(),
+        None,
+        "nothing changes"
+    );
     assert_eq!((step_of(&kept).await, step_of(&path).await), (before, now));
     // It is on the same volume, so it is no backup of the hub.
     assert_eq!(number(&path, "SELECT backed_up FROM hub").await, 0);
@@ -67,7 +84,9 @@ async fn a_store_is_kept_as_it_was_before_a_version_changes_it() {
 async fn an_upgrade_that_was_cut_off_does_not_take_its_own_work_for_what_was_before() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fleet.db");
-    let [.., before, half, _] = steps()[..] else { panic!("a schema of two steps") };
+    let [.., before, half, _] = steps()[..] else {
+        panic!("a schema of two steps")
+    };
     at_step(&path, before).await;
     let kept = before_upgrade(&path, None, NOW).await.unwrap().unwrap();
     // Before its first step: the version before may have worked on the store since.
@@ -113,7 +132,11 @@ async fn stores_of_versions_without_a_way_back_are_opened_all_the_same() {
     open(&early).await;
 
     open(&later).await;
-    let mut connection = SqliteConnectOptions::new().filename(&later).connect().await.unwrap();
+    let mut connection = SqliteConnectOptions::new()
+        .filename(&later)
+        .connect()
+        .await
+        .unwrap();
     let query = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (99999, 'later', 1, x'00', 0)";
     sqlx::query(query).execute(&mut connection).await.unwrap();

@@ -54,10 +54,10 @@ impl Suite {
                 rounds: 20,
                 ..test
             },
-            // A hub that is replaced is away for longer than the short life of a lease.
+            // A hub that is put back is away for longer than the short life of a lease, and not for half of the usual one.
             "upgrade" => Suite {
                 bed: "upgrade",
-                ttl: Duration::from_secs(90),
+                ttl: Duration::from_secs(150),
                 delay: Duration::from_secs(30),
                 coalesce: "off",
                 ..test

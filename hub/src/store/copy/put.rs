@@ -81,8 +81,7 @@ async fn reached(store: &Path) -> Reached {
     }
     let read = async {
         let mut connection = connect(store).await?;
-        let query =
-            "SELECT epoch, max(token_floor, (SELECT coalesce(max(token), 0) FROM lock)) FROM hub WHERE id = 1";
+        let query = "SELECT epoch, max(token_floor, (SELECT coalesce(max(token), 0) FROM lock)) FROM hub WHERE id = 1";
         let row = sqlx::query(query).fetch_one(&mut connection).await?;
         connection.close().await?;
         Ok::<_, sqlx::Error>(Reached {

@@ -54,7 +54,11 @@ pub async fn before_upgrade(
 /// Versions of the schema that a store has; none of what is no store yet.
 async fn applied(connection: &mut SqliteConnection) -> Result<BTreeSet<i64>, sqlx::Error> {
     let table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
-    if sqlx::query(table).fetch_optional(&mut *connection).await?.is_none() {
+    if sqlx::query(table)
+        .fetch_optional(&mut *connection)
+        .await?
+        .is_none()
+    {
         return Ok(BTreeSet::new());
     }
     let query = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success");

@@ -41,7 +41,10 @@ pub fn runs(object: &Value) -> bool {
 /// Whether restic of a backup's pod is at work.
 pub fn sends(place: &Place, backup: &str) -> bool {
     let label = format!("backup.resticbackup.io/backup={backup}");
-    let pods = list(place, &["pods", "-l", &label, "--field-selector=status.phase=Running"]);
+    let pods = list(
+        place,
+        &["pods", "-l", &label, "--field-selector=status.phase=Running"],
+    );
     pods.iter().any(|pod| {
         let name = pod["metadata"]["name"].as_str().unwrap();
         let pids = place.cluster.container_pids(&place.namespace, name, "restic");

@@ -6,6 +6,8 @@ mod ledger;
 mod manifests;
 mod ways;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,15 +18,15 @@ use tests::storage_log::{self, Grant};
 use crate::locks::deleting::{MENDED, slow, until_end, within};
 use crate::locks::{lock, try_lock, two, worker};
 use crate::retention::{make_snapshots, repository_id, restic, start};
-use crate::support::{Place, bed, faulty, fleet_json, noise, previous, rest, s3};
+use crate::support::{Place, bed, faulty, fleet_json, keep_logs, noise, previous, rest, s3};
 use ways::{Way, What};
 
 /// Of the namespaces, and of the repository that is pruned.
 const NAME: &str = "versions";
 /// Snapshots of which a run removes all but the newest, and how long one deletion takes, five at a time: the run outlasts a
 /// change of versions, and is let go then.
-const SNAPSHOTS: u32 = 41;
-const SLOW: Duration = Duration::from_secs(25);
+const SNAPSHOTS: u32 = 30;
+const SLOW: Duration = Duration::from_secs(35);
 /// For a rollout and what goes with it, on a busy machine.
 const TURN: Duration = Duration::from_secs(240);
 
@@ -136,8 +138,15 @@ impl Scene {
             }
             printed += &step.run();
             if step.what == What::Operator {
-                let place = if step.cluster.name == "a" { &self.a } else { &self.b };
-                assert!(ledger::sends(place, "slow"), "the backup was over too early, or was ended");
+                let place = if step.cluster.name == "a" {
+                    &self.a
+                } else {
+                    &self.b
+                };
+                assert!(
+                    ledger::sends(place, "slow"),
+                    "the backup was over too early, or was ended"
+                );
             }
         }
         printed
@@ -219,20 +228,28 @@ fn images_in_use() -> Vec<String> {
 fn backups_and_a_prune_go_on_through_an_upgrade_and_the_way_back() {
     let folder = previous().expect("FLEET_PREVIOUS names what tests/previous.sh has made");
     let mut scene = Scene::new();
-    let (this, before) = (
-        [images::HUB, images::SPOKE],
-        [images::HUB, images::SPOKE].map(tagged),
-    );
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| there_and_back(&mut scene, &folder))) {
+        keep_logs(bed());
+        resume_unwind(panic);
+    }
+}
+
+fn there_and_back(scene: &mut Scene, folder: &Path) {
+    let this = [images::HUB, images::SPOKE];
+    let before = this.map(tagged);
     assert_eq!(images_in_use(), before);
     let content = ledger::content(&scene.places());
 
     scene.change(Way::Up);
     assert_eq!(images_in_use(), this);
-    manifests::of_before_are_accepted(&folder, &scene.places());
+    manifests::of_before_are_accepted(folder, &scene.places());
 
     let printed = scene.change(Way::Back);
     assert_eq!(images_in_use(), before);
-    assert!(printed.contains("was previously applied but is missing"), "{printed}");
+    assert!(
+        printed.contains("was previously applied but is missing"),
+        "{printed}"
+    );
     // Neither way has left anything in what people wrote, nor in what was made of it.
     assert_eq!(ledger::content(&scene.places()), content);
     // The gap in the audit shows.

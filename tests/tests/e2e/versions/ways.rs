@@ -77,7 +77,11 @@ impl Way {
     pub fn steps(self) -> Vec<Step> {
         let (blocks, clusters) = (self.blocks(), bed().clusters());
         let wanted = self.blocks_for();
-        assert_eq!(blocks.len(), wanted.len(), "blocks of docs/upgrade.md for {self:?}");
+        assert_eq!(
+            blocks.len(),
+            wanted.len(),
+            "blocks of docs/upgrade.md for {self:?}"
+        );
         let mut steps = Vec::new();
         for (what, block) in wanted.iter().zip(blocks) {
             let clusters = match what {
