@@ -57,8 +57,8 @@ impl Suite {
             // A hub that is put back is away for longer than the short life of a lease, and not for half of the usual one.
             "upgrade" => Suite {
                 bed: "upgrade",
-                ttl: Duration::from_secs(150),
-                delay: Duration::from_secs(30),
+                ttl: Duration::from_secs(180),
+                delay: Duration::from_secs(10),
                 coalesce: "off",
                 ..test
             },

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
+use tests::Cluster;
+use tests::fleet::SYSTEM;
 use tests::proxy::Entry;
 use tests::storage_log::{self, Grant};
 
@@ -91,6 +94,30 @@ pub fn every_run_has_one_result(place: &Place, backup: &str) {
     );
     eprintln!("{}: {object}: {begun:?} runs", place.cluster.name);
     assert_eq!((counted(), stored), ([begun, begun], begun), "{object}");
+}
+
+/// Whether an operator of this image leads in a cluster.
+pub fn leads(cluster: &Cluster, image: &str) -> bool {
+    let shown = "jsonpath={.spec.containers[0].image}";
+    let of = |pod: &str| cluster.kubectl(&["get", "pod", "-n", SYSTEM, pod, "-o", shown]);
+    cluster
+        .leader()
+        .and_then(|pod| of(&pod))
+        .is_ok_and(|found| found == image)
+}
+
+/// A run of a backup began before that time, and has succeeded after it.
+pub fn a_run_spans(place: &Place, backup: &str, at: Timestamp) {
+    let runs = jobs(place, backup);
+    let time = |job: &Value, of: &str| job["status"][of].as_str()?.parse::<Timestamp>().ok();
+    let spans = |job: &Value| {
+        time(job, "startTime").is_some_and(|t| t < at) && time(job, "completionTime").is_some_and(|t| t > at)
+    };
+    assert!(
+        runs.iter().any(spans),
+        "no {backup} was under way at {at} in {}: {runs:#?}",
+        place.cluster.name
+    );
 }
 
 /// Packs of the repository that a cluster's pods have deleted, or are deleting.

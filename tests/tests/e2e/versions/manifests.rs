@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::Place;
 
-/// What the slow backup sends each time, in two minutes and a quarter.
-pub const SLOW_BYTES: usize = 20 << 20;
+/// What the slow backup sends each time, in four minutes.
+pub const SLOW_BYTES: usize = 12 << 20;
 
 /// A backup of every minute and a slow one, with a repository of their own.
 pub fn backups(place: &Place, url: &str) -> [Value; 3] {
@@ -16,7 +16,7 @@ pub fn backups(place: &Place, url: &str) -> [Value; 3] {
     let minutes = json!({ "schedule": "* * * * *", "suspend": true, "jobConfig": history,
                           "source": { "pvc": { "claimName": "data", "paths": ["small"] } } });
     // Slow enough to be in the middle of it.
-    let slow = json!({ "jobConfig": history, "restic": { "extraArgs": ["--limit-upload=150"] } });
+    let slow = json!({ "jobConfig": history, "restic": { "extraArgs": ["--limit-upload=50"] } });
     [
         place.repository("runs", url),
         place.backup("minutes", repository.clone(), minutes),

@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tests::Cluster;
 use tests::images::{self, previous as tagged};
@@ -26,7 +27,7 @@ const NAME: &str = "versions";
 /// Snapshots of which a run removes all but the newest, and how long one deletion takes, five at a time: the run outlasts a
 /// change of versions, and is let go then.
 const SNAPSHOTS: u32 = 30;
-const SLOW: Duration = Duration::from_secs(35);
+const SLOW: Duration = Duration::from_secs(60);
 /// For a rollout and what goes with it, on a busy machine.
 const TURN: Duration = Duration::from_secs(240);
 
@@ -40,6 +41,8 @@ struct Scene {
     grants: Vec<Grant>,
     /// Slow backups that were asked for.
     asked: u8,
+    /// Clusters, and when an operator of the other version led there.
+    changed: Vec<(String, Timestamp)>,
 }
 
 /// A run of b's policy that deletes slowly.
@@ -65,6 +68,7 @@ impl Scene {
             id,
             grants: Vec::new(),
             asked: 0,
+            changed: Vec::new(),
         }
     }
 
@@ -107,11 +111,11 @@ impl Scene {
 
     /// The slow backup of a cluster is in the middle of it when this returns.
     fn backs_up(&mut self, cluster: &Cluster) {
-        let place = if cluster.name == "a" { &self.a } else { &self.b };
-        if ledger::runs(&place.get("resticbackup/slow")) {
+        if ledger::runs(&self.place(cluster).get("resticbackup/slow")) {
             return;
         }
         self.asked += 1;
+        let place = self.place(cluster);
         // Other bytes each time, so that all of them are sent.
         let bytes: Vec<u8> = noise(manifests::SLOW_BYTES)
             .iter()
@@ -125,7 +129,7 @@ impl Scene {
         within(TURN, "restic of the slow backup", || ledger::sends(place, "slow"));
     }
 
-    /// Each operator is replaced while its backup sends, the hub while both do.
+    /// Each operator is replaced while a backup of its cluster sends, the hub while one of each does.
     fn replace(&mut self, way: Way) -> String {
         let mut printed = String::new();
         for step in way.steps() {
@@ -138,18 +142,24 @@ impl Scene {
             }
             printed += &step.run();
             if step.what == What::Operator {
-                let place = if step.cluster.name == "a" {
-                    &self.a
-                } else {
-                    &self.b
+                let image = match way {
+                    Way::Up => images::SPOKE.to_owned(),
+                    Way::Back => tagged(images::SPOKE),
                 };
-                assert!(
-                    ledger::sends(place, "slow"),
-                    "the backup was over too early, or was ended"
-                );
+                within(TURN, "an operator of this version that leads", || {
+                    ledger::leads(&step.cluster, &image)
+                });
+                self.changed.push((step.cluster.name.clone(), Timestamp::now()));
             }
         }
         printed
+    }
+
+    fn place(&self, cluster: &Cluster) -> &Place {
+        match cluster.name.as_str() {
+            "a" => &self.a,
+            _ => &self.b,
+        }
     }
 
     /// b's run was carried to its end by the same pod under the same token, and a's has followed.
@@ -201,6 +211,13 @@ impl Scene {
             for backup in ["minutes", "slow"] {
                 ledger::every_run_has_one_result(place, backup);
             }
+        }
+        for (name, at) in &self.changed {
+            let place = self
+                .places()
+                .into_iter()
+                .find(|place| place.cluster.name == *name);
+            ledger::a_run_spans(place.unwrap(), "slow", *at);
         }
         ledger::nothing_drifts(&self.places());
         printed
