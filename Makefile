@@ -87,6 +87,14 @@ charts-test: bootstrap binaries ## the Helm charts: lint, unit tests with every 
 install-test: bootstrap binaries ## the commands of README's "Install with Helm", out of README, on two new clusters, timed
 	tests/run.sh charts install
 
+# A commit of the version before; the last tag unless it is given.
+PREVIOUS ?=
+.PHONY: upgrade-test
+upgrade-test: bootstrap ## to this version from the one before (PREVIOUS=COMMIT) and back, on two clusters, while backups and a prune run
+	tests/previous.sh $(PREVIOUS)
+	$(MAKE) binaries
+	FLEET_PREVIOUS=$$(tests/previous.sh $(PREVIOUS)) tests/run.sh upgrade
+
 .PHONY: images
 images: ui ## images of operator and hub, with SBOM and provenance; REGISTRY=registry.example.org/backup pushes them
 	deploy/images/build.sh

@@ -14,5 +14,5 @@ for chart in spoke hub; do
 done
 (cd tests/alerts && promtool test rules alerts_test.yaml)
 deploy/charts/render.sh --check
-cargo run -q -p crds --bin crdgen -- --check deploy
+"target/$target/debug/crdgen" --check deploy
 cargo test --workspace --test charts -- --ignored

@@ -1,12 +1,12 @@
 #!/bin/bash
 # End-to-end tests on a bed of their own. What was there before is removed first, and everything afterwards.
-# Usage: tests/run.sh [test|long|faults|rights|backends|charts]
+# Usage: tests/run.sh [test|long|faults|rights|backends|charts|upgrade]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export FLEET_SUITE=${1:-test}
 case $FLEET_SUITE in
-test | long | faults | rights | backends | charts) ;;
-*) echo "usage: tests/run.sh [test|long|faults|rights|backends|charts]" >&2; exit 2 ;;
+test | long | faults | rights | backends | charts | upgrade) ;;
+*) echo "usage: tests/run.sh [test|long|faults|rights|backends|charts|upgrade]" >&2; exit 2 ;;
 esac
 target=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
 testbed=target/$target/debug/testbed
@@ -22,7 +22,7 @@ long_alone=(
   locks::alone::while_the_hub_is_away locks::away:: hooks::kills::restic_killed upgrade::
 )
 # Neither beside others nor in a suite of `make test`.
-apart=(charts:: dashboard:: locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub::)
+apart=(charts:: dashboard:: locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub:: versions::)
 
 together() { cargo test --workspace --test e2e -- --ignored --test-threads 3 "$@"; }
 alone() { cargo test --workspace --test e2e -- --ignored --nocapture --test-threads 1 "$@"; }
@@ -75,6 +75,11 @@ charts)
   "$testbed" build --charts
   alone charts::install::
   [ "${2:-}" = install ] || alone charts::dry_run:: charts::namespaces::
+  ;;
+upgrade)
+  # Begins with the version before, which tests/previous.sh has made.
+  : "${FLEET_PREVIOUS:?run make upgrade-test}"
+  alone versions::
   ;;
 faults)
   alone locks::faults:: locks::long:: locks::failover:: locks::restored:: locks::many:: locks::operations:: hooks::kills:: commands::cut::

@@ -1,11 +1,13 @@
 //! Starts everything, and stops it in order.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
+use sqlx::migrate::MigrateError;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,8 +19,10 @@ use crate::config::Config;
 use crate::delays;
 use crate::hub::Hub;
 use crate::lock::{Keeper, Locks, Settings};
+use crate::membership;
 use crate::metrics::{Metrics, Scrape};
 use crate::servers::{self, Task};
+use crate::store::copy;
 use crate::store::held::{self, Hold};
 use crate::store::{HubStore, Sqlite};
 
@@ -146,14 +150,34 @@ fn make_folder(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn open(config: &Config) -> anyhow::Result<Arc<dyn HubStore>> {
-    let store = Sqlite::open(&config.store).await;
-    let store = store.with_context(|| {
+    let path = &config.store;
+    let folder = membership::authority_folder(config);
+    let kept = copy::before_upgrade(path, folder.as_deref(), crate::now()).await;
+    let kept = kept.with_context(|| {
         format!(
-            "cannot open the store {}; set --store to a file on a writable volume",
-            config.store.display()
+            "the store {} is of an earlier version and stays so, because no copy of it could be kept: the version before can \
+             go on with it (docs/upgrade.md)",
+            path.display()
         )
     })?;
-    Ok(Arc::new(store))
+    if let Some(file) = kept {
+        info!(file = %file.display(), "the store is brought to this version; what it was before is kept for the way back");
+    }
+    let store = Sqlite::open(path).await;
+    Ok(Arc::new(store.map_err(|error| not_opened(path, error))?))
+}
+
+/// Why a store was not opened, and what to do.
+fn not_opened(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let next = match error.downcast_ref() {
+        Some(MigrateError::VersionMissing(_)) => format!(
+            "a later version of fleet-hub has worked on it: go on with that one, or put back what it has kept of before \
+             (fleet-hub restore --replace {}; docs/upgrade.md)",
+            copy::kept_as(path).display()
+        ),
+        _ => "set --store to a file on a writable volume".to_owned(),
+    };
+    error.context(format!("cannot open the store {}; {next}", path.display()))
 }
 
 /// Waits until no other process has the store.
@@ -173,5 +197,25 @@ async fn hold(config: &Config, stop: &CancellationToken) -> anyhow::Result<Hold>
             () = tokio::time::sleep(RETRY) => {}
             () = stop.cancelled() => anyhow::bail!("stopped while another hub had the store"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_of_a_later_version_names_the_way_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fleet.db");
+        let told = |error: anyhow::Error| format!("{:#}", not_opened(&path, error));
+        let folder = Sqlite::open(dir.path()).await.err().unwrap();
+        assert!(told(folder).contains("; set --store to a file"));
+        let later = anyhow::Error::from(MigrateError::VersionMissing(99_999));
+        let later = told(later);
+        assert!(
+            later.contains("fleet.db.before-upgrade") && later.contains("99999"),
+            "{later}"
+        );
     }
 }

@@ -161,9 +161,16 @@ impl Bed {
 
     /// Loads images made from the present binaries into the running clusters.
     pub fn reload(&self, profile: &str) -> anyhow::Result<()> {
-        let archives = self.workspace.build_images(profile)?;
+        self.load(&self.workspace.build_images(profile)?)
+    }
+
+    /// Loads archives of images into the running clusters.
+    ///
+    /// # Errors
+    /// What containerd said.
+    pub fn load(&self, archives: &[PathBuf]) -> anyhow::Result<()> {
         for cluster in self.clusters() {
-            crate::images::load(&cluster.socket(), &cluster.dir.join("loaded"), &archives)?;
+            crate::images::load(&cluster.socket(), &cluster.dir.join("loaded"), archives)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -29,13 +29,23 @@ pub fn install_with(
     own: &[(&str, (&str, &str))],
     hub: &[(&str, &str)],
 ) -> anyhow::Result<()> {
+    install_from(bed, &bed.workspace.root.join("deploy"), settings, own, hub)
+}
+
+/// The same out of the manifests of any version.
+pub fn install_from(
+    bed: &Bed,
+    deploy: &Path,
+    settings: &[(&str, &str)],
+    own: &[(&str, (&str, &str))],
+    hub: &[(&str, &str)],
+) -> anyhow::Result<()> {
     let clusters = bed.clusters();
     let first = clusters.first().context("a bed without clusters")?;
     for cluster in &clusters {
-        install_crds(cluster)?;
+        install_crds_from(cluster, deploy)?;
     }
     progress("installing the hub");
-    let deploy = bed.workspace.root.join("deploy");
     first.kubectl(&[
         "apply",
         "-f",
@@ -57,7 +67,7 @@ pub fn install_with(
         progress(&format!("cluster {} joins", cluster.name));
         let own = own.iter().filter(|(name, _)| *name == cluster.name);
         let settings: Vec<(&str, &str)> = settings.iter().copied().chain(own.map(|(_, s)| *s)).collect();
-        install_spoke(bed, cluster, &settings)?;
+        install_spoke_from(bed, deploy, cluster, &settings)?;
     }
     clusters
         .iter()
@@ -80,7 +90,11 @@ pub fn log_in(bed: &Bed, first: &Cluster) -> anyhow::Result<()> {
 
 /// The kinds.
 pub fn install_crds(cluster: &Cluster) -> anyhow::Result<()> {
-    let crds = cluster.workspace.root.join("deploy/crds");
+    install_crds_from(cluster, &cluster.workspace.root.join("deploy"))
+}
+
+fn install_crds_from(cluster: &Cluster, deploy: &Path) -> anyhow::Result<()> {
+    let crds = deploy.join("crds");
     cluster.kubectl(&[
         "apply",
         "--server-side",
@@ -170,7 +184,16 @@ pub fn local_volume(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::
 
 /// A spoke that joins the hub, with the two commands of the README.
 pub fn install_spoke(bed: &Bed, cluster: &Cluster, settings: &[(&str, &str)]) -> anyhow::Result<()> {
-    let deploy = bed.workspace.root.join("deploy/spoke");
+    install_spoke_from(bed, &bed.workspace.root.join("deploy"), cluster, settings)
+}
+
+fn install_spoke_from(
+    bed: &Bed,
+    deploy: &Path,
+    cluster: &Cluster,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<()> {
+    let deploy = deploy.join("spoke");
     cluster.kubectl(&["apply", "-f", &deploy.join("10-namespace.yaml").to_string_lossy()])?;
     cluster.apply(&config_map("fleet-spoke-settings", settings))?;
     join(bed, cluster)?;

@@ -19,6 +19,12 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10";
 pub const SPOKE: &str = "ghcr.io/restic-fleet/spoke:dev";
 pub const HUB: &str = "ghcr.io/restic-fleet/hub:dev";
 
+/// Image, binary and recipe of each part of the product.
+const PRODUCTS: [(&str, &str, &str); 2] = [
+    (SPOKE, "fleet-spoke", "deploy/Dockerfile.spoke"),
+    (HUB, "fleet-hub", "deploy/Dockerfile.hub"),
+];
+
 /// Another number makes every image anew: for a change of what is in them beside their inputs.
 const LAYOUT: u8 = 2;
 /// ssh of this machine, in the place of the one that restic's image has.
@@ -36,6 +42,13 @@ const GROUP: &str = "root:x:0:root\nnobody:x:65534:\n";
 #[must_use]
 pub fn restic_image() -> String {
     format!("ghcr.io/restic/restic:{RESTIC}")
+}
+
+/// An image of ours as it is called in the version before.
+#[must_use]
+pub fn previous(image: &str) -> String {
+    let name = image.rsplit_once(':').map_or(image, |(name, _)| name);
+    format!("{name}:previous")
 }
 
 /// Hex SHA-256.
@@ -80,26 +93,36 @@ impl Workspace {
                 Ok("FROM scratch\nCOPY root/ /\nENV PATH=/usr/bin:/bin\nENTRYPOINT [\"/usr/bin/restic\"]\n".to_owned())
             })?,
         ];
-        for (image, binary, dockerfile) in [
-            (SPOKE, "fleet-spoke", "deploy/Dockerfile.spoke"),
-            (HUB, "fleet-hub", "deploy/Dockerfile.hub"),
-        ] {
-            let binary_path = self.product(profile, binary);
-            if !binary_path.exists() {
-                bail!("{} is not built; run `make binaries`", binary_path.display());
-            }
-            let file = self.root.join(dockerfile);
-            archives.push(self.image(
-                image,
-                &[&binary_path, &file, &self.program("restic")],
-                |context| {
-                    install(&binary_path, &context.join(binary))?;
-                    run("strip", &[&context.join(binary).to_string_lossy()])?;
-                    Ok(fs::read_to_string(&file)?)
-                },
-            )?);
+        for (image, binary, dockerfile) in PRODUCTS {
+            let binary = self.product(profile, binary);
+            archives.push(self.product_image(image, &binary, &self.root.join(dockerfile))?);
         }
         Ok(archives)
+    }
+
+    /// The same for another version of the product: `folder` is what `tests/previous.sh` has made of it.
+    ///
+    /// # Errors
+    /// It was not made.
+    pub fn previous_images(&self, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        let archive = |(image, binary, dockerfile): &(&str, &str, &str)| {
+            let (binary, file) = (folder.join("bin").join(binary), folder.join(dockerfile));
+            self.product_image(&previous(image), &binary, &file)
+        };
+        PRODUCTS.iter().map(archive).collect()
+    }
+
+    fn product_image(&self, image: &str, binary: &Path, dockerfile: &Path) -> anyhow::Result<PathBuf> {
+        if !binary.exists() {
+            bail!("{} is not built; run `make binaries`", binary.display());
+        }
+        let inputs = [binary, dockerfile, &self.program("restic")];
+        self.image(image, &inputs, |context| {
+            let to = context.join(binary.file_name().unwrap_or_default());
+            install(binary, &to)?;
+            run("strip", &[&to.to_string_lossy()])?;
+            Ok(fs::read_to_string(dockerfile)?)
+        })
     }
 
     fn restic_root(&self, context: &Path) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ mod files;
 mod keys;
 mod make;
 mod put;
+mod upgrade;
 
 use std::io;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::Millis;
 
 pub use make::backup;
 pub use put::restore;
+pub use upgrade::{before_upgrade, kept_as};
 
 /// Why a store was not copied or put back. The text is what a person reads.
 #[derive(Debug, thiserror::Error)]
@@ -166,3 +168,6 @@ impl Sqlite {
 #[cfg(test)]
 #[path = "copy_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "upgrade_tests.rs"]
+mod upgrade_tests;

@@ -110,6 +110,32 @@ async fn a_store_that_was_put_back_is_ahead_of_all_that_the_lost_one_gave_out() 
 }
 
 #[tokio::test]
+async fn a_backup_that_is_put_back_twice_gives_no_number_out_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = used(dir.path()).await;
+    let file = dir.path().join("backup");
+    store.copy(file.clone(), None, NOW).await.unwrap();
+    let path = dir.path().join("other.db");
+    restore(&file, &path, None, false, NOW).await.unwrap();
+    let first = Sqlite::open(&path).await.unwrap();
+    let start = first.begin().await.unwrap();
+    let token = start.token_floor + 3;
+    grant(&first, token).await;
+    first.pool.close().await;
+
+    restore(&file, &path, None, true, NOW).await.unwrap();
+    let second = Sqlite::open(&path).await.unwrap().begin().await.unwrap();
+    assert!(
+        second.token_floor >= token && second.epoch > start.epoch,
+        "{second:?} after {start:?}"
+    );
+    // A replaced store that cannot be read is in nobody's way.
+    std::fs::write(&path, "no database").unwrap();
+    restore(&file, &path, None, true, NOW).await.unwrap();
+    assert_eq!(tokens(&Sqlite::open(&path).await.unwrap()).await, [7]);
+}
+
+#[tokio::test]
 async fn a_backup_that_is_put_in_place_by_hand_is_an_old_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = used(dir.path()).await;

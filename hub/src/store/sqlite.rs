@@ -22,6 +22,9 @@ use super::{
 use crate::Millis;
 use crate::bindings::{Binding, Key};
 
+/// The schema, step by step. Each step is whole or not there.
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
 /// SQLite in a file, in WAL mode; a commit is on disk when it returns.
 pub struct Sqlite {
     pub(super) pool: SqlitePool,
@@ -46,7 +49,9 @@ impl Sqlite {
             .max_connections(1)
             .connect_with(options)
             .await?;
-        sqlx::migrate!("./migrations").run(&pool).await?;
+        MIGRATIONS.run(&pool).await?;
+        // No upgrade is under way any more: see `copy::before_upgrade`.
+        sqlx::query("PRAGMA user_version = 0").execute(&pool).await?;
         begin_chain(&pool).await?;
         Ok(Sqlite {
             pool,

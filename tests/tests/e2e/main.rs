@@ -31,4 +31,5 @@ mod rotation;
 mod source;
 mod support;
 mod upgrade;
+mod versions;
 mod why;

@@ -54,6 +54,14 @@ impl Suite {
                 rounds: 20,
                 ..test
             },
+            // A hub that is put back is away for longer than the short life of a lease, and not for half of the usual one.
+            "upgrade" => Suite {
+                bed: "upgrade",
+                ttl: Duration::from_secs(180),
+                delay: Duration::from_secs(10),
+                coalesce: "off",
+                ..test
+            },
             // A part of the tests on a bed of its own.
             other => Suite {
                 bed: other.to_owned().leak(),
@@ -106,12 +114,26 @@ pub fn bed() -> &'static Bed {
         let hub: Vec<(&str, &str)> = hub.iter().map(|(name, value)| (*name, value.as_str())).collect();
         // Cluster a is as it comes: its hub may not make it restore.
         let own = [("b", ("FLEET_ALLOW", "read,run,suspend,restore,unlock,retain"))];
-        if let Err(error) = fleet::install_with(&bed, &settings, &own, &hub) {
+        let installed = match previous() {
+            // It does not know each of these words.
+            Some(folder) => bed
+                .workspace
+                .previous_images(&folder)
+                .and_then(|images| bed.load(&images))
+                .and_then(|()| fleet::install_from(&bed, &folder.join("deploy"), &settings, &[], &hub)),
+            None => fleet::install_with(&bed, &settings, &own, &hub),
+        };
+        if let Err(error) = installed {
             keep_logs(&bed);
             panic!("{error:#}");
         }
         bed
     })
+}
+
+/// What `tests/previous.sh` has made of the version before, where a suite begins with that.
+pub fn previous() -> Option<PathBuf> {
+    std::env::var_os("FLEET_PREVIOUS").map(PathBuf::from)
 }
 
 /// Copies what a person would look at after a failure.

@@ -28,6 +28,18 @@ pub async fn backup(
     if file.exists() {
         return Err(CopyError::Exists(file.to_owned()));
     }
+    let copied = write(store, folder, file, now).await?;
+    note(store, copied.made).await;
+    Ok(copied)
+}
+
+/// Copies a store to a file, which is replaced once the copy is complete.
+pub(super) async fn write(
+    store: &Path,
+    folder: Option<&Path>,
+    file: &Path,
+    now: Millis,
+) -> Result<Copied, CopyError> {
     let partial = with_suffix(file, ".partial");
     let _ = std::fs::remove_file(&partial);
     // SQLite writes into an empty file, and so it is nobody else's to read from its first byte on.
@@ -37,11 +49,8 @@ pub async fn backup(
         Ok(copied) => place(&partial, file).map(|()| copied),
         Err(error) => Err(error),
     };
-    match &placed {
-        Ok(copied) => note(store, copied.made).await,
-        Err(_) => {
-            let _ = std::fs::remove_file(&partial);
-        }
+    if placed.is_err() {
+        let _ = std::fs::remove_file(&partial);
     }
     placed
 }

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use sqlx::Row as _;
+use sqlx::{Connection as _, Row as _};
+use tracing::warn;
 
-use super::files::{create, look, parts, place, set_aside, with_suffix};
+use super::files::{connect, create, look, parts, place, set_aside, with_suffix};
 use super::keys::put_authority;
 use super::{Copied, CopyError};
 use crate::Millis;
@@ -47,7 +48,7 @@ pub async fn restore(
     for part in parts(&partial) {
         let _ = std::fs::remove_file(part);
     }
-    let prepared = prepare(file, &partial, now).await;
+    let prepared = prepare(file, &partial, reached(store).await, now).await;
     let placed = match prepared {
         // The keys first: a hub that begins without them would make others.
         Ok((copied, files)) => folder
@@ -65,10 +66,40 @@ pub async fn restore(
     placed
 }
 
-/// A copy of the backup that a hub can begin with.
+/// What a store has given out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reached {
+    epoch: i64,
+    token: i64,
+}
+
+/// What the store has given out that is replaced: a backup may be put back twice, and each time begins with the same
+/// numbers. Nothing where there is no store, or it cannot be read, which may be why it is replaced.
+async fn reached(store: &Path) -> Reached {
+    if !store.exists() {
+        return Reached::default();
+    }
+    let read = async {
+        let mut connection = connect(store).await?;
+        let query = "SELECT epoch, max(token_floor, (SELECT coalesce(max(token), 0) FROM lock)) FROM hub WHERE id = 1";
+        let row = sqlx::query(query).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(Reached {
+            epoch: row.try_get(0)?,
+            token: row.try_get(1)?,
+        })
+    };
+    read.await.unwrap_or_else(|error| {
+        warn!(store = %store.display(), %error, "the store that is replaced cannot be read");
+        Reached::default()
+    })
+}
+
+/// A copy of the backup that a hub can begin with, above what it and the replaced store have given out.
 async fn prepare(
     file: &Path,
     partial: &Path,
+    replaced: Reached,
     now: Millis,
 ) -> Result<(Copied, Vec<(String, Vec<u8>)>), CopyError> {
     let io = |error| CopyError::File(file.to_owned(), error);
@@ -81,12 +112,13 @@ async fn prepare(
     let opened = Sqlite::open(partial).await;
     let opened = opened.map_err(|error| CopyError::Version(file.to_owned(), format!("{error:#}")))?;
     let sql = |error| CopyError::Sql(file.to_owned(), error);
-    let query = "UPDATE hub SET epoch = epoch + ?, alive = 0, waits_until = 0, put_back = ?, copied = ?, backed_up = ?, \
-         token_floor = ? + max(token_floor, (SELECT coalesce(max(token), 0) FROM lock)) WHERE id = 1";
-    let query = sqlx::query(query).bind(EPOCHS).bind(now).bind(copied.made);
+    let query = "UPDATE hub SET epoch = ? + max(epoch, ?), alive = 0, waits_until = 0, put_back = ?, copied = ?, \
+         backed_up = ?, token_floor = ? + max(token_floor, ?, (SELECT coalesce(max(token), 0) FROM lock)) WHERE id = 1";
+    let query = sqlx::query(query).bind(EPOCHS).bind(replaced.epoch).bind(now);
+    let query = query.bind(copied.made).bind(copied.made);
     query
-        .bind(copied.made)
         .bind(TOKENS)
+        .bind(replaced.token)
         .execute(&opened.pool)
         .await
         .map_err(sql)?;

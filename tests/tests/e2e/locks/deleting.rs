@@ -204,7 +204,7 @@ impl Scene {
 }
 
 /// Deletions take their time from here on; locks excepted, so that restic's own locks live as they always do.
-fn slow(name: &str, time: Duration) {
+pub fn slow(name: &str, time: Duration) {
     let each = Rule::each("DELETE", Action::pass().before(time)).containing(&format!("/{name}/data/"));
     bed().servers().rest_proxy().set(&[each]).unwrap();
 }

@@ -6,7 +6,7 @@ mod away;
 mod check;
 mod collector;
 mod copied;
-mod deleting;
+pub mod deleting;
 mod failover;
 mod faults;
 mod left;
@@ -44,7 +44,7 @@ fn without_coalescing() {
 }
 
 /// Two clusters with one repository and a policy each that keeps the newest snapshot of everything.
-fn two(name: &str, urls: [String; 2]) -> (Place, Place) {
+pub fn two(name: &str, urls: [String; 2]) -> (Place, Place) {
     without_coalescing();
     let places = (Place::new("a", name), Place::new("b", name));
     let more = json!({ "initialRun": "Apply", "prune": true, "guard": { "maxRemovedPercent": 100 },
@@ -94,12 +94,12 @@ impl Drop for Blocker {
 }
 
 /// The lock of a repository, as `fleet why-locked` tells it.
-fn lock(id: &str) -> Value {
+pub fn lock(id: &str) -> Value {
     try_lock(id).unwrap()
 }
 
 /// The same of a hub that may be away.
-fn try_lock(id: &str) -> anyhow::Result<Value> {
+pub fn try_lock(id: &str) -> anyhow::Result<Value> {
     let told = fleet::shell_ok(bed(), "fleet", &["why-locked", id, "-o", "json"])?;
     Ok(serde_json::from_str::<Value>(&told)?["items"][0].clone())
 }
@@ -120,7 +120,7 @@ fn until_at_work(place: &Place, id: &str) -> u64 {
     lock(id)["token"].as_u64().unwrap()
 }
 
-fn worker(place: &Place) -> Option<String> {
+pub fn worker(place: &Place) -> Option<String> {
     let running = place.kubectl(&[
         "get",
         "pods",
