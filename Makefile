@@ -113,7 +113,7 @@ manifests: binaries ## deploy/spoke/30-deployment.yaml and deploy/hub/20-hub.yam
 
 .PHONY: test-fast
 test-fast: restic ## what runs without clusters
-	PATH="$(CURDIR)/.testbed/bin:$$PATH" cargo test --workspace
+	PATH="$(CURDIR)/.testbed/bin:$$PATH" tests/fast.sh
 
 .PHONY: restic
 restic: bootstrap binaries
@@ -134,7 +134,7 @@ bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md 
 
 SPOKES ?= 1000
 .PHONY: bench-fleet
-bench-fleet: binaries ## a hub with SPOKES simulated clusters of 100 resources (5 minutes; with 1000 it is written to docs/benchmarks.md)
+bench-fleet: binaries ## a hub with SPOKES simulated clusters of 100 resources (5 minutes; with 1000 or 10000 it is written to docs/benchmarks.md)
 	cargo build --release -p spoke -p hub -p cli
 	$(BIN)/debug/bench fleet --spokes $(SPOKES)
 

@@ -37,7 +37,10 @@ const BACKUPS: usize = 1_000;
 const MANY: usize = 10_000;
 /// Clusters and resources of the simulated fleet.
 const SPOKES: usize = 1_000;
+/// Of one that has no goals yet.
+const MANY_SPOKES: usize = 10_000;
 const RESOURCES: usize = 100;
+const MANY_CLUSTERS: &str = "10,000 clusters of 100 resources";
 /// Figures of an earlier hub, which stay on the page for comparison.
 const BEFORE: &str = "1,000 clusters of 100 resources, when readers held writers up";
 /// Seconds of the longer idle time.
@@ -117,8 +120,15 @@ impl Settings {
     /// What the goals are about, and not a trial.
     fn is_for_the_page(&self) -> bool {
         let numbers = (self.profile.as_str(), self.backups, self.many, self.idle);
-        let fleet = (self.spokes, self.resources, self.hub.is_none());
-        numbers == ("release", BACKUPS, MANY, IDLE) && fleet == (SPOKES, RESOURCES, true)
+        let fleet = [SPOKES, MANY_SPOKES].contains(&self.spokes) && self.resources == RESOURCES;
+        numbers == ("release", BACKUPS, MANY, IDLE) && fleet && self.hub.is_none()
+    }
+
+    fn title(&self, part: Part) -> &'static str {
+        match part {
+            Part::Fleet if self.spokes == MANY_SPOKES => MANY_CLUSTERS,
+            part => part.title(),
+        }
     }
 }
 
@@ -167,18 +177,18 @@ fn run(runtime: &Runtime, settings: &Settings) -> anyhow::Result<bool> {
     let page = workspace.root.join("docs/benchmarks.md");
     let page = settings.is_for_the_page().then_some(page);
     let titles = Part::value_variants().iter().map(|part| part.title());
-    let all = titles.chain([BEFORE]).collect();
+    let all = titles.chain([MANY_CLUSTERS, BEFORE]).collect();
     let mut report = Report::new(page, all)?;
     for part in parts {
-        progress(&format!("part: {}", part.title()));
-        report.begin(part.title());
+        progress(&format!("part: {}", settings.title(part)));
+        report.begin(settings.title(part));
         let result = match (part, &bed) {
             (Part::Fleet, _) => runtime.block_on(fleet::fleet(&workspace, settings, &mut report)),
             (part, Some(bed)) => measure(runtime, bed, settings, part, &mut report),
             (_, None) => Ok(()),
         };
         if let Err(error) = &result {
-            eprintln!("bench: {}: {error:#}", part.title());
+            eprintln!("bench: {}: {error:#}", settings.title(part));
             show_log();
         }
         report.end(&result)?;
