@@ -74,7 +74,8 @@ struct Reached {
 }
 
 /// What the store has given out that is replaced: a backup may be put back twice, and each time begins with the same
-/// numbers. Nothing where there is no store, or it cannot be read, which may be why it is replaced.
+/// numbers. Nothing where it is lost or cannot be read, which may be why it is replaced: then the time since the backup
+/// says how many tokens there may have been. A hub that was put back waits in any case, so its epoch may be one that was.
 async fn reached(store: &Path) -> Reached {
     if !store.exists() {
         return Reached::default();
@@ -112,12 +113,14 @@ async fn prepare(
     let opened = Sqlite::open(partial).await;
     let opened = opened.map_err(|error| CopyError::Version(file.to_owned(), format!("{error:#}")))?;
     let sql = |error| CopyError::Sql(file.to_owned(), error);
+    // More than a hub grants in so many milliseconds. Epochs do not rise with time: clusters are believed in few of them.
+    let passed = now.saturating_sub(copied.made).max(0);
     let query = "UPDATE hub SET epoch = ? + max(epoch, ?), alive = 0, waits_until = 0, put_back = ?, copied = ?, \
          backed_up = ?, token_floor = ? + max(token_floor, ?, (SELECT coalesce(max(token), 0) FROM lock)) WHERE id = 1";
     let query = sqlx::query(query).bind(EPOCHS).bind(replaced.epoch).bind(now);
     let query = query.bind(copied.made).bind(copied.made);
     query
-        .bind(TOKENS)
+        .bind(TOKENS + passed)
         .bind(replaced.token)
         .execute(&opened.pool)
         .await
