@@ -38,9 +38,11 @@ fn parts_are_applied_together_with_the_last() {
     let mut session = session();
     let effect = session.take(part(&["a"], true, false), nothing(), 0).unwrap();
     assert_eq!(effect, Effect::default());
-    let effect = session.take(part(&["b"], false, true), nothing(), 0).unwrap();
+    let effect = session
+        .take(part(&["b", "long"], false, true), nothing(), 0)
+        .unwrap();
     let update = effect.update.unwrap();
-    assert!(update.whole && update.states.len() == 2);
+    assert!(update.whole && update.states.len() == 3);
     let own = |(uid, state): &(String, Bytes)| *state == format!("state of {uid}");
     assert!(update.states.iter().all(own), "{:?}", update.states);
     assert_eq!(

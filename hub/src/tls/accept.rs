@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// A client says what it wants this soon after its handshake, or is not served.
 const FIRST: Duration = Duration::from_secs(10);
-/// A connection on which nothing has come or gone for so long is given up. HTTP/2 is asked for a sign of life more often.
+/// A connection on which nothing has come or gone for so long is given up. Heartbeats and pings come more often.
 const QUIET: Duration = Duration::from_secs(90);
 /// One source may have this part of the handshakes: who stalls all of its own keeps nobody else out.
 const SHARE: usize = 4;
