@@ -285,11 +285,46 @@ pub fn command(bed: &Bed, program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end.
+/// How long the bed's network may have no way to a pod that is there.
+const NO_ROUTE: Duration = Duration::from_secs(20);
+
+/// Runs it to its end. While the network itself has no way to the hub, which no program on it can cause, it is run again,
+/// and what the node then knows of its pods is printed.
+pub fn run_to_end(bed: &Bed, mut command: Command) -> anyhow::Result<Output> {
+    let end = Instant::now() + NO_ROUTE;
+    loop {
+        let output = command
+            .output()
+            .with_context(|| format!("cannot run {command:?}"))?;
+        if !has_no_route(&output) || Instant::now() > end {
+            return Ok(output);
+        }
+        eprintln!("no route to the hub: {}", ways_to_pods(bed));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn has_no_route(output: &Output) -> bool {
+    let text = String::from_utf8_lossy(&output.stderr);
+    !output.status.success() && text.contains("cannot be reached: No route to host")
+}
+
+/// Pods of the hub's cluster and the node's neighbours.
+fn ways_to_pods(bed: &Bed) -> String {
+    let pods = bed
+        .clusters()
+        .first()
+        .map(|first| first.kubectl(&["get", "pods", "-n", SYSTEM, "-o", "wide"]));
+    let netns = format!("--net=/var/run/netns/{}", bed.plan().netns("a"));
+    let neighbours = run("nsenter", &[&netns, "ip", "neigh"]);
+    format!("{pods:?}, {neighbours:?}")
+}
+
+/// The same with the bed's variables and these.
 pub fn shell(bed: &Bed, program: &str, arguments: &[&str], more: &[(&str, &str)]) -> anyhow::Result<Output> {
     let mut command = command(bed, program, arguments);
     command.envs(more.iter().copied());
-    command.output().with_context(|| format!("cannot run {program}"))
+    run_to_end(bed, command)
 }
 
 /// The same; an error carries what it printed, success its output.

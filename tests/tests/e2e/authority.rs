@@ -37,7 +37,8 @@ impl Login {
         let unset = ["FLEET_HUB", "FLEET_CA", "FLEET_CERT", "FLEET_KEY"];
         command.args(unset.iter().flat_map(|name| ["-u", name]));
         command.arg("fleet").args(arguments);
-        let output = command.env("FLEET_CONTEXTS", &self.file).output().unwrap();
+        command.env("FLEET_CONTEXTS", &self.file);
+        let output = fleet::run_to_end(bed(), command).unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8(text).unwrap())
     }
