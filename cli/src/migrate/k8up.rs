@@ -1,6 +1,6 @@
 //! k8up: a Schedule backs up all claims of its namespace that are not left out, each as a snapshot of its own with the
 //! namespace as host and `/data/CLAIM` as path. Its `forget` is over the whole repository, one group for each host and path.
-//! Pure.
+//! A Backup that no Schedule has made is one such run. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::k8up_backend::{Backend, backend};
 use super::k8up_keep::retention;
+use super::k8up_single as single;
 use super::plan::{Place, Plan, merged};
 use super::secret;
 use super::select::matches;
@@ -25,9 +26,11 @@ const CONTAINER: &str = "k8up.io/backupcommand-container";
 const EXTENSION: &str = "k8up.io/file-extension";
 
 /// What was read of a cluster.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     pub schedules: Vec<Value>,
+    /// `Backup` resources: single runs.
+    pub backups: Vec<Value>,
     pub claims: Vec<Value>,
     pub pods: Vec<Value>,
     /// `Snapshot` resources, in which k8up lists what the repository holds.
@@ -58,6 +61,7 @@ pub fn plan(found: &Found, running: bool) -> Plan {
             plan.note(&about, "another Schedule of the namespace writes to the same repository: its claims are backed up twice");
         }
     }
+    single::plan(&mut plan, found);
     pre_backup_pods(&mut plan, found);
     plan.settled()
 }
@@ -80,10 +84,14 @@ fn pre_backup_pods(plan: &mut Plan, found: &Found) {
 }
 
 fn source_of(schedule: &Value) -> String {
-    format!("{RESOURCE}/{}/{}", at(schedule).0, at(schedule).1)
+    let resource = match single::is_single(schedule) {
+        true => single::RESOURCE,
+        false => RESOURCE,
+    };
+    format!("{resource}/{}/{}", at(schedule).0, at(schedule).1)
 }
 
-fn one(plan: &mut Plan, found: &Found, schedule: &Value, about: &str, backend: Backend) {
+pub(super) fn one(plan: &mut Plan, found: &Found, schedule: &Value, about: &str, backend: Backend) {
     let (namespace, name) = at(schedule);
     for note in &backend.notes {
         plan.note(about, note.clone());
@@ -93,13 +101,16 @@ fn one(plan: &mut Plan, found: &Found, schedule: &Value, about: &str, backend: B
         name: name.to_owned(),
         source: source_of(schedule),
     };
-    let secret = secret::reference(plan, &place(name), backend.entries);
-    let check = text(schedule, "/spec/check/schedule");
-    let check = (!check.is_empty()).then(|| {
-        let found = when(check);
-        json!({ "integrityCheck": { "enabled": true, "schedule": found.schedule } })
+    let known = single::is_single(schedule).then(|| single::repository(plan, namespace, &backend.url));
+    let repository = known.flatten().unwrap_or_else(|| {
+        let secret = secret::reference(plan, &place(name), backend.entries);
+        let check = text(schedule, "/spec/check/schedule");
+        let check = (!check.is_empty()).then(|| {
+            let found = when(check);
+            json!({ "integrityCheck": { "enabled": true, "schedule": found.schedule } })
+        });
+        plan.repository(&place(name), &backend.url, &secret, check.unwrap_or_default())
     });
-    let repository = plan.repository(&place(name), &backend.url, &secret, check.unwrap_or_default());
     if schedule.pointer("/spec/backup").is_none() {
         plan.note(about, "it has no backup: only its repository is made");
     }
@@ -178,7 +189,8 @@ fn backups(
 /// What all backups of a schedule have.
 fn common(plan: &mut Plan, schedule: &Value, theirs: &Value, about: &str) -> Value {
     let found = when(text(theirs, "/schedule"));
-    if let Some(note) = &found.note {
+    // That a single one has none is said of it.
+    if let Some(note) = found.note.as_ref().filter(|_| !single::is_single(schedule)) {
         plan.note(about, note.clone());
     }
     let user = [
@@ -219,7 +231,7 @@ fn restic(theirs: &Value, host: &str) -> Value {
 }
 
 /// Claims that a schedule backs up.
-fn claims(found: &Found, namespace: &str, theirs: &Value) -> Vec<String> {
+pub(super) fn claims(found: &Found, namespace: &str, theirs: &Value) -> Vec<String> {
     let wanted = found.claims.iter().filter(|claim| at(claim).0 == namespace);
     let wanted = wanted.filter(|claim| {
         let annotations = claim.pointer("/metadata/annotations");
@@ -283,7 +295,11 @@ fn dump(
     // Several replicas have one command.
     let exec = json!({ "podSelector": { "matchLabels": labels }, "container": container, "command": words });
     let mut known = plan.objects.iter();
-    if known.any(|object| object.pointer("/spec/source/stdin/exec") == Some(&exec)) {
+    if known.any(|object| {
+        at(object).0 == namespace
+            && text(object, "/spec/repositoryRef/name") == repository
+            && object.pointer("/spec/source/stdin/exec") == Some(&exec)
+    }) {
         return;
     }
     let filename = format!("{container}{}", annotation(EXTENSION).unwrap_or_default());

@@ -14,6 +14,7 @@ mod fixtures;
 mod k8up;
 mod k8up_backend;
 mod k8up_keep;
+mod k8up_single;
 mod keep;
 pub mod original;
 pub mod plan;
@@ -75,6 +76,7 @@ async fn read(cluster: &Cluster, tool: Tool, from: &MoveIn) -> Result<(Plan, Sec
         Tool::K8up => {
             let found = k8up::Found {
                 schedules: cluster.needed(k8up::RESOURCE).await?,
+                backups: cluster.optional(k8up_single::RESOURCE).await?,
                 claims: cluster.needed("persistentvolumeclaims").await?,
                 pods: cluster.needed("pods").await?,
                 snapshots: cluster.optional("snapshots.k8up.io").await?,
@@ -229,7 +231,8 @@ async fn seen(cluster: &Cluster, tool: Tool, namespace: Option<&str>) -> Result<
         .flat_map(|object| [finish::sources(object), finish::in_part(object)].concat())
         .map(|(resource, namespace, name)| (resource.to_owned(), namespace.to_owned(), name.to_owned()))
         .collect();
-    for (resource, namespace, name) in named {
+    // Of what is done once nothing goes on.
+    for (resource, namespace, name) in named.into_iter().filter(|(resource, ..)| resource == theirs) {
         seen.theirs
             .extend(cluster.get(&resource, &namespace, &name).await?);
     }

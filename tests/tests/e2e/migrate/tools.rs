@@ -104,26 +104,24 @@ fn k8up_is_moved_in_a_lock_of_its_is_understood_and_its_schedule_can_be_put_back
     // The Job that makes the history writes below the folder that it backs up.
     before.history("/data/data", "--host from-k8up /data/data", 3);
     leave_lock(&before);
-    let endpoint = s3(0, "")
-        .trim_start_matches("s3:")
-        .trim_end_matches('/')
-        .to_owned();
-    let of = |name: &str, key: &str| json!({ "name": name, "key": key });
+    place.apply(&of_k8up(&before, "from-k8up"));
     place.apply(&[
-        keys(place, "minio", json!({})),
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "backup-repo" }, "stringData": { "password": before.password } }),
-        json!({ "apiVersion": "k8up.io/v1", "kind": "Snapshot", "metadata": { "name": "one" },
-                "spec": { "id": "0", "paths": ["/data/data"], "repository": before.url } }),
         json!({ "apiVersion": "k8up.io/v1", "kind": "Schedule", "metadata": { "name": "nightly" },
-                "spec": {
-                    "backend": { "repoPasswordSecretRef": of("backup-repo", "password"),
-                                 "s3": { "endpoint": endpoint, "bucket": "from-k8up",
-                                         "accessKeyIDSecretRef": of("minio", "AWS_ACCESS_KEY_ID"),
-                                         "secretAccessKeySecretRef": of("minio", "AWS_SECRET_ACCESS_KEY") } },
-                    "backup": { "schedule": "0 3 1 1 *" },
-                    "prune": { "schedule": "0 4 1 1 *", "retention": { "keepLast": 2, "keepDaily": 1 } } } }),
+                "spec": { "backend": backend_of_k8up("from-k8up"),
+                          "backup": { "schedule": "0 3 1 1 *" },
+                          "prune": { "schedule": "0 4 1 1 *", "retention": { "keepLast": 2, "keepDaily": 1 } } } }),
+        // Which stored once what the Schedule stores as well.
+        json!({ "apiVersion": "k8up.io/v1", "kind": "Backup", "metadata": { "name": "by-hand" },
+                "spec": { "backend": backend_of_k8up("from-k8up") } }),
     ]);
     before.move_in("k8up");
+    assert!(
+        place
+            .kubectl(&["get", "resticrepository/by-hand", "--ignore-not-found"])
+            .unwrap()
+            .is_empty(),
+        "nothing is stored twice"
+    );
     place.until_ready("resticrepository/nightly");
     // A lock of a process that this operator did not start: shown, and left alone until nothing can hold it any more.
     let seen = place.until("resticrepository/nightly", "the lock of the other tool", |o| {
@@ -173,6 +171,63 @@ fn k8up_is_moved_in_a_lock_of_its_is_understood_and_its_schedule_can_be_put_back
     assert_eq!(kept["backup"]["schedule"], "0 3 1 1 *");
     before.resume(place, "nightly", &text);
     before.counts(place, "nightly", "2 of 4");
+}
+
+#[test]
+#[ignore = "needs clusters: make test"]
+fn k8ups_single_backups_become_a_backup_that_goes_on() {
+    let place = Place::new("b", "k8up-once");
+    kinds::k8up(&place.cluster);
+    let before = Before {
+        url: s3(0, "k8up-once"),
+        password: "k8up-pass-43",
+        place,
+    };
+    let place = &before.place;
+    before.history("/data/data", "--host k8up-once /data/data", 2);
+    place.apply(&of_k8up(&before, "k8up-once"));
+    for name in ["before-release-1", "before-release-2"] {
+        place.apply(&[json!({ "apiVersion": "k8up.io/v1", "kind": "Backup",
+            "metadata": { "name": name, "generateName": "before-release-" },
+            "spec": { "backend": backend_of_k8up("k8up-once"), "tags": ["release"] } })]);
+    }
+    before.move_in("k8up");
+    place.until_ready("resticrepository/before-release");
+    before.comes_back(
+        json!({ "name": "before-release" }),
+        json!({ "hostname": "k8up-once" }),
+        Some("/data/data"),
+    );
+    assert_eq!(place.run("data", "1")["result"], "Succeeded");
+    let newest = before.snapshots().pop().unwrap();
+    assert_eq!(newest["hostname"], "k8up-once", "one series with theirs");
+    // Nothing of theirs goes on by itself, so nothing is stopped.
+    let (code, _, text) = before.migrate(&["finish", "k8up", "--yes"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(!suspended(place, "resticbackup/data"), "{text}");
+    assert!(!text.contains("backups.k8up.io"), "{text}");
+}
+
+/// The Secrets and the list of snapshots beside k8up's own resources.
+fn of_k8up(before: &Before, bucket: &str) -> [Value; 3] {
+    [
+        keys(&before.place, "minio", json!({})),
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "backup-repo" }, "stringData": { "password": before.password } }),
+        json!({ "apiVersion": "k8up.io/v1", "kind": "Snapshot", "metadata": { "name": "one" },
+                "spec": { "id": "0", "paths": ["/data/data"], "repository": s3(0, bucket) } }),
+    ]
+}
+
+fn backend_of_k8up(bucket: &str) -> Value {
+    let endpoint = s3(0, "")
+        .trim_start_matches("s3:")
+        .trim_end_matches('/')
+        .to_owned();
+    let of = |name: &str, key: &str| json!({ "name": name, "key": key });
+    json!({ "repoPasswordSecretRef": of("backup-repo", "password"),
+            "s3": { "endpoint": endpoint, "bucket": bucket,
+                    "accessKeyIDSecretRef": of("minio", "AWS_ACCESS_KEY_ID"),
+                    "secretAccessKeySecretRef": of("minio", "AWS_SECRET_ACCESS_KEY") } })
 }
 
 #[test]
