@@ -18,6 +18,7 @@ use tracing::warn;
 pub use self::load::restored;
 use crate::access::Authority;
 use crate::access::people::People;
+use crate::arrivals::Arrivals;
 use crate::browse::Browsing;
 use crate::collect::Collectors;
 use crate::commands::Commands;
@@ -84,6 +85,8 @@ pub struct Hub {
     /// Who collects the figures of repositories.
     pub collectors: Collectors,
     pub heartbeat: Duration,
+    /// Who may send all that a cluster has.
+    pub arrivals: Arrivals,
     pub watch_heartbeat: Duration,
     /// Its own files.
     pub files: Files,
@@ -153,6 +156,7 @@ impl Hub {
             browsing: Browsing::new(epoch),
             collectors,
             heartbeat: config.heartbeat_interval.0,
+            arrivals: Arrivals::default(),
             watch_heartbeat: config.watch_heartbeat.0,
             files: Files::of(config),
             loaded: watch::channel(false).0,

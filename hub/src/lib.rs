@@ -11,6 +11,7 @@ pub mod access;
 pub mod activity;
 pub mod admin;
 pub mod arguments;
+pub mod arrivals;
 pub mod audit;
 pub mod authority;
 pub mod authorize;

@@ -120,6 +120,11 @@ impl Inventory {
         let member = self.current(name, session)?;
         member.last_heard = Some(now.wall);
         member.heard = Some(now.steady);
+        // It had paused: a heartbeat that agrees brings no report that would turn it fresh.
+        if member.stale {
+            self.look(name, now);
+            self.changes.publish();
+        }
         Ok(())
     }
 

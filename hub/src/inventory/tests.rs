@@ -191,6 +191,34 @@ fn silence_turns_rows_stale_and_a_new_session_turns_them_fresh() {
 }
 
 #[test]
+fn a_session_that_paused_is_fresh_again_when_it_is_heard_and_not_when_its_report_is_due() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    let id = "f".repeat(64);
+    told(&mut inventory, "a", 1, vec![repository("u1", &id, "x", 1, 1)], 0);
+    let late = LIMITS.stale_after + 1;
+    inventory.advance(late.into());
+    assert!(inventory.fresh("a").stale);
+    let before = inventory.revision();
+    inventory.hear(&name("a"), 1, (late + 1).into()).unwrap();
+    assert!(!inventory.fresh("a").stale, "a heartbeat is enough");
+    let touched = inventory
+        .changes()
+        .since(before, Collection::Repositories)
+        .unwrap();
+    assert!(touched.contains(id.as_str()), "and watchers are told");
+    inventory.advance((late + 1 + LIMITS.stale_after).into());
+    assert!(inventory.fresh("a").stale, "and it can fall silent again");
+    // One whose report is missing is heard, and known no better.
+    inventory
+        .doubt(&name("a"), 1, (late + 2 + LIMITS.stale_after).into())
+        .unwrap();
+    let later = late + 3 + LIMITS.stale_after + LIMITS.grace;
+    inventory.hear(&name("a"), 1, later.into()).unwrap();
+    inventory.advance(later.into());
+    assert!(inventory.fresh("a").stale);
+}
+
+#[test]
 fn the_newest_session_wins_and_the_older_one_is_not_heard() {
     let mut inventory = Inventory::new(LIMITS, 0, 0.into());
     told(&mut inventory, "a", 1, vec![], 0);

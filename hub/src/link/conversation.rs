@@ -172,16 +172,18 @@ impl Conversation<'_> {
     /// What there is in the cluster.
     async fn state(&mut self, body: Option<Body>) -> Result<(), Status> {
         let beat = matches!(body, Some(Body::Heartbeat(_)));
+        let turn = self.hub.arrivals.turn(body.as_ref()).await;
         self.inventory(body)?;
+        drop(turn);
         if beat {
             let answer = hub_message::Body::HeartbeatAnswer(HeartbeatAnswer {});
             send(self.hub, self.outgoing, answer, "heartbeat")?;
         }
-        let cluster = self.cluster;
-        let new = self.hub.change(|inventory| inventory.take_reported(cluster));
-        if !new.is_empty() {
-            self.tell(Message::Uses(new)).await;
-        }
+        // What finds no room is found again with the next heartbeat.
+        self.hub.locks.offer(|| {
+            let new = self.hub.change(|inventory| inventory.take_reported(self.cluster));
+            (!new.is_empty()).then(|| self.command(Message::Uses(new)))
+        });
         Ok(())
     }
 
@@ -214,12 +216,15 @@ impl Conversation<'_> {
 
     /// Passes a message on to the keeper of locks.
     async fn tell(&self, message: Message) {
-        let command = Command::Message {
+        self.hub.locks.tell(self.command(message)).await;
+    }
+
+    fn command(&self, message: Message) -> Command {
+        Command::Message {
             cluster: self.cluster.clone(),
             session: self.number,
             message: Box::new(message),
-        };
-        self.hub.locks.tell(command).await;
+        }
     }
 
     /// Grants the spoke's process the start of one of its creations; if one is `asked` for, only about that.

@@ -185,6 +185,20 @@ impl Locks {
         let _ = self.commands.send(command).await;
     }
 
+    /// Sends what `find` finds, if that fits into half of the queue: a fleet whose clusters all report for the first time must
+    /// hold up neither its heartbeats nor renewals. Otherwise `find` is not called, and there will be another time.
+    pub fn offer(&self, find: impl FnOnce() -> Option<Command>) {
+        if self.commands.capacity() <= COMMANDS / 2 {
+            return;
+        }
+        let Ok(room) = self.commands.try_reserve() else {
+            return;
+        };
+        if let Some(command) = find() {
+            room.send(command);
+        }
+    }
+
     /// Asks, and waits for the answer.
     ///
     /// # Errors
@@ -195,5 +209,39 @@ impl Locks {
         answer
             .await
             .map_err(|_| Status::unavailable("the hub is stopping"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn first_reports_take_half_of_the_queue_and_renewals_find_room() {
+        let (locks, mut keeper) = Locks::new();
+        let command = || Command::Detach {
+            cluster: "a".into(),
+            session: 1,
+        };
+        let mut looked = 0;
+        for _ in 0..COMMANDS {
+            locks.offer(|| {
+                looked += 1;
+                Some(command())
+            });
+        }
+        assert_eq!(looked, COMMANDS / 2, "what finds no room is not taken");
+        for _ in 0..COMMANDS / 2 {
+            locks.commands.try_send(command()).unwrap();
+        }
+        for _ in 0..=COMMANDS / 2 {
+            keeper.recv().await.unwrap();
+        }
+        locks.offer(|| {
+            looked += 1;
+            None
+        });
+        assert_eq!(looked, COMMANDS / 2 + 1, "and is when there is room again");
     }
 }
