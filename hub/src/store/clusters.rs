@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use tokio::sync::mpsc;
 
 use super::decisions::put_decision;
+use super::many::{Many, ROWS};
 use super::runs::put_runs;
 use super::{Batch, Sqlite, StoreError, StoredCluster, StoredDecision, StoredObject, StoredVanished};
 use crate::inventory::Facts;
@@ -16,8 +17,11 @@ const PUT_CLUSTER: &str = "INSERT INTO cluster (name, cluster_uid, version, kube
      ON CONFLICT (name) DO UPDATE SET cluster_uid = excluded.cluster_uid, version = excluded.version, \
      kubernetes_version = excluded.kubernetes_version, last_heard = excluded.last_heard, complete = excluded.complete, \
      digest = excluded.digest, objects = excluded.objects, conflict = excluded.conflict, accepted = excluded.accepted";
-const PUT_OBJECT: &str = "INSERT INTO object (cluster, uid, baseline, state) VALUES (?, ?, ?, ?) \
-     ON CONFLICT (cluster, uid) DO UPDATE SET baseline = excluded.baseline, state = excluded.state";
+const PUT_OBJECTS: Many = Many {
+    before: "INSERT INTO object (cluster, uid, baseline, state) VALUES",
+    columns: 4,
+    after: "ON CONFLICT (cluster, uid) DO UPDATE SET baseline = excluded.baseline, state = excluded.state",
+};
 
 impl Sqlite {
     pub(super) async fn read_clusters(&self) -> Result<Vec<StoredCluster>, StoreError> {
@@ -89,9 +93,12 @@ impl Sqlite {
             let query = sqlx::query("DELETE FROM object WHERE cluster = ? AND uid = ?");
             query.bind(cluster).bind(uid).execute(&mut *transaction).await?;
         }
-        for object in batch.objects {
-            let query = sqlx::query(PUT_OBJECT).bind(object.cluster).bind(object.uid);
-            let query = query.bind(object.baseline).bind(&*object.state);
+        for objects in batch.objects.chunks(ROWS) {
+            let mut query = PUT_OBJECTS.of(objects.len());
+            for object in objects {
+                query = query.bind(&object.cluster).bind(&object.uid);
+                query = query.bind(object.baseline).bind(&*object.state);
+            }
             query.execute(&mut *transaction).await?;
         }
         if let Some(vanished) = batch.vanished {
@@ -158,6 +165,34 @@ impl Sqlite {
 mod tests {
     use super::super::{EnrolmentStore as _, HubStore as _, StoredCertificate, everything};
     use super::*;
+
+    #[tokio::test]
+    async fn all_of_many_resources_are_kept_and_the_later_state_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("fleet.db")).await.unwrap();
+        store.begin().await.unwrap();
+        let object = |n: usize, state: u8| StoredObject {
+            cluster: "a".to_owned(),
+            uid: format!("u{n:04}"),
+            baseline: 3,
+            state: vec![state].into(),
+        };
+        let many = 2 * ROWS + 3;
+        for (from, state) in [(0, 1), (ROWS, 2)] {
+            let batch = Batch {
+                objects: (from..many).map(|n| object(n, state)).collect(),
+                ..Batch::default()
+            };
+            store.save(batch).await.unwrap();
+        }
+        let (into, mut read) = mpsc::channel(1);
+        store.objects(into).await.unwrap();
+        let found = read.recv().await.unwrap();
+        let expected: Vec<_> = (0..many)
+            .map(|n| object(n, if n < ROWS { 1 } else { 2 }))
+            .collect();
+        assert_eq!(found, expected);
+    }
 
     #[tokio::test]
     async fn a_cluster_is_kept_with_its_objects_and_forgotten_with_them() {

@@ -11,6 +11,7 @@ mod decisions;
 mod enrolment;
 pub mod held;
 mod locks;
+mod many;
 pub mod pause;
 mod people;
 mod plans;

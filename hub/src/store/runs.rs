@@ -1,5 +1,7 @@
 //! Runs of backups that have ended, and how those of each day have, in SQLite.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use proto::v1::BackupResult;
@@ -7,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite as Database, Transaction};
 
 use super::locks::{number, signed};
+use super::many::{Many, ROWS};
 use super::{Sqlite, StoreError};
 use crate::Millis;
 use crate::store::collect::DAY;
@@ -17,6 +20,24 @@ const RUNS: i64 = 20_000;
 pub const DAYS: usize = 31;
 /// Bytes of the record of a day.
 const RECORD: usize = 16;
+
+/// `asked` is the outer loop: each backup is found by the key of the table.
+const DAYS_OF: Many = Many {
+    before: "WITH asked (c, ns, n) AS (VALUES",
+    columns: 3,
+    after: ") SELECT DISTINCT cluster, namespace, name, last, days FROM asked CROSS JOIN run_day \
+         ON cluster = c AND namespace = ns AND name = n",
+};
+const PUT_DAYS: Many = Many {
+    before: "INSERT INTO run_day (cluster, namespace, name, last, days) VALUES",
+    columns: 5,
+    after: "ON CONFLICT (cluster, namespace, name) DO UPDATE SET last = excluded.last, days = excluded.days",
+};
+const PUT_RUNS: Many = Many {
+    before: "INSERT INTO run (ended, began, cluster, namespace, name, result, text, snapshot, added, restic_id, repository) VALUES",
+    columns: 11,
+    after: "",
+};
 
 /// A run of a backup that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -151,63 +172,84 @@ pub(super) async fn put_runs(
     if runs.is_empty() {
         return Ok(());
     }
-    for run in runs {
-        if count_day(transaction, &run).await? {
-            put_run(transaction, run).await?;
-        }
+    for runs in runs.chunks(ROWS) {
+        let new = count_days(transaction, runs).await?;
+        put_new(transaction, &new).await?;
     }
     let query = "DELETE FROM run WHERE id <= (SELECT max(id) FROM run) - ?";
     sqlx::query(query).bind(RUNS).execute(&mut **transaction).await?;
     Ok(())
 }
 
-/// Counts a run on its day. Whether it is a new one.
-async fn count_day(
+/// Counts at most [`ROWS`] runs on their days. Which of them are new.
+async fn count_days<'a>(
     transaction: &mut Transaction<'static, Database>,
-    run: &StoredRun,
-) -> Result<bool, StoreError> {
-    let query = "SELECT last, days FROM run_day WHERE cluster = ? AND namespace = ? AND name = ?";
-    let query = sqlx::query(query)
-        .bind(&run.cluster)
-        .bind(&run.namespace)
-        .bind(&run.name);
-    let known = query.fetch_optional(&mut **transaction).await?;
-    let (last, days) = match &known {
-        Some(row) => (row.try_get(0)?, decode(row.try_get(1)?)),
-        None => (Millis::MIN, Vec::new()),
-    };
-    if run.ended <= last {
-        return Ok(false);
+    runs: &'a [StoredRun],
+) -> Result<Vec<&'a StoredRun>, StoreError> {
+    let mut known = known_days(transaction, runs).await?;
+    let (mut new, mut changed) = (Vec::new(), BTreeSet::new());
+    for run in runs {
+        let (last, days) = known.entry(of(run)).or_insert((Millis::MIN, Vec::new()));
+        if run.ended <= *last {
+            continue;
+        }
+        *last = run.ended;
+        *days = counted(std::mem::take(days), run);
+        changed.insert(of(run));
+        new.push(run);
     }
-    let query = "INSERT INTO run_day (cluster, namespace, name, last, days) VALUES (?, ?, ?, ?, ?) \
-         ON CONFLICT (cluster, namespace, name) DO UPDATE SET last = excluded.last, days = excluded.days";
-    sqlx::query(query)
-        .bind(&run.cluster)
-        .bind(&run.namespace)
-        .bind(&run.name)
-        .bind(run.ended)
-        .bind(encode(&counted(days, run)))
-        .execute(&mut **transaction)
-        .await?;
-    Ok(true)
+    known.retain(|backup, _| changed.contains(backup));
+    if known.is_empty() {
+        return Ok(new);
+    }
+    let mut query = PUT_DAYS.of(known.len());
+    for ((cluster, namespace, name), (last, days)) in known {
+        query = query.bind(cluster).bind(namespace).bind(name);
+        query = query.bind(last).bind(encode(&days));
+    }
+    query.execute(&mut **transaction).await?;
+    Ok(new)
 }
 
-async fn put_run(transaction: &mut Transaction<'static, Database>, run: StoredRun) -> Result<(), StoreError> {
-    let query = "INSERT INTO run (ended, began, cluster, namespace, name, result, text, snapshot, added, restic_id, repository) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    let query = sqlx::query(query)
-        .bind(run.ended)
-        .bind(run.began)
-        .bind(run.cluster)
-        .bind(run.namespace)
-        .bind(run.name)
-        .bind(i64::from(i32::from(run.result)));
-    let query = query
-        .bind(run.text)
-        .bind(run.snapshot)
-        .bind(signed(run.added))
-        .bind(run.restic_id)
-        .bind(run.repository);
+/// Cluster, namespace and name of the backup.
+type Backup = (String, String, String);
+
+fn of(run: &StoredRun) -> Backup {
+    (run.cluster.clone(), run.namespace.clone(), run.name.clone())
+}
+
+/// What is known of the days of their backups, and when the newest run ended.
+async fn known_days(
+    transaction: &mut Transaction<'static, Database>,
+    runs: &[StoredRun],
+) -> Result<BTreeMap<Backup, (Millis, Vec<StoredDay>)>, StoreError> {
+    let mut query = DAYS_OF.of(runs.len());
+    for run in runs {
+        query = query.bind(&run.cluster).bind(&run.namespace).bind(&run.name);
+    }
+    let mut known = BTreeMap::new();
+    for row in query.fetch_all(&mut **transaction).await? {
+        let backup = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        known.insert(backup, (row.try_get(3)?, decode(row.try_get(4)?)));
+    }
+    Ok(known)
+}
+
+async fn put_new(
+    transaction: &mut Transaction<'static, Database>,
+    runs: &[&StoredRun],
+) -> Result<(), StoreError> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let mut query = PUT_RUNS.of(runs.len());
+    for run in runs {
+        query = query.bind(run.ended).bind(run.began);
+        query = query.bind(&run.cluster).bind(&run.namespace).bind(&run.name);
+        query = query.bind(i64::from(i32::from(run.result)));
+        query = query.bind(&run.text).bind(&run.snapshot).bind(signed(run.added));
+        query = query.bind(&run.restic_id).bind(&run.repository);
+    }
     query.execute(&mut **transaction).await?;
     Ok(())
 }
@@ -289,82 +331,5 @@ fn decode(bytes: &[u8]) -> Vec<StoredDay> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Batch, HubStore as _, StoredDecision};
-    use super::*;
-
-    fn ended(at: Millis, result: BackupResult) -> StoredRun {
-        StoredRun {
-            cluster: "a".to_owned(),
-            namespace: "shop".to_owned(),
-            name: "orders".to_owned(),
-            ended: at,
-            result,
-            added: 2000,
-            ..StoredRun::default()
-        }
-    }
-
-    #[test]
-    fn a_strip_has_the_last_days_and_survives_its_encoding() {
-        let mut days = Vec::new();
-        for day in 0..40 {
-            days = counted(days, &ended(day * DAY + 5, BackupResult::Succeeded));
-        }
-        days = counted(days, &ended(39 * DAY + 9, BackupResult::Failed));
-        days = counted(days, &ended(38 * DAY + 9, BackupResult::PartiallyFailed));
-        assert_eq!((days.len(), days[0].day), (DAYS, 9));
-        assert_eq!(
-            days[DAYS - 1],
-            StoredDay {
-                day: 39,
-                succeeded: 1,
-                partial: 0,
-                failed: 1,
-                added: 4
-            }
-        );
-        assert_eq!(days[DAYS - 2].partial, 1);
-        assert_eq!(decode(&encode(&days)), days);
-    }
-
-    #[tokio::test]
-    async fn a_run_counts_once_however_often_it_is_reported_and_goes_with_its_cluster() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Sqlite::open(&dir.path().join("fleet.db")).await.unwrap();
-        store.begin().await.unwrap();
-        let save = async |runs| {
-            let batch = Batch {
-                runs,
-                ..Batch::default()
-            };
-            store.save(batch).await.unwrap();
-        };
-        let first = ended(5 * DAY, BackupResult::Failed);
-        save(vec![first.clone(), ended(5 * DAY + 7, BackupResult::Succeeded)]).await;
-        save(vec![first.clone()]).await;
-        let all = RunQuery {
-            limit: 10,
-            ..RunQuery::default()
-        };
-        let found = store.runs(all.clone()).await.unwrap();
-        let times: Vec<Millis> = found.iter().map(|(_, run)| run.ended).collect();
-        assert_eq!(times, [5 * DAY + 7, 5 * DAY]);
-        assert_eq!(found[1].1, first);
-        let older = RunQuery {
-            before: Some((found[0].1.ended, found[0].0)),
-            ..all.clone()
-        };
-        assert_eq!(store.runs(older).await.unwrap().len(), 1);
-        let elsewhere = RunQuery {
-            clusters: vec!["b".to_owned()],
-            ..all.clone()
-        };
-        assert_eq!(store.runs(elsewhere).await.unwrap(), []);
-        let days = store.run_days("a", "shop", "orders").await.unwrap();
-        assert_eq!((days.len(), days[0].succeeded, days[0].failed), (1, 1, 1));
-        store.forget("a", StoredDecision::default()).await.unwrap();
-        assert_eq!(store.runs(all).await.unwrap(), []);
-        assert_eq!(store.run_days("a", "shop", "orders").await.unwrap(), []);
-    }
-}
+#[path = "runs_tests.rs"]
+mod tests;
