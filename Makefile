@@ -96,7 +96,7 @@ upgrade-test: bootstrap ## to this version from the one before (PREVIOUS=COMMIT)
 	FLEET_PREVIOUS=$$(tests/previous.sh $(PREVIOUS)) tests/run.sh upgrade
 
 .PHONY: images
-images: ui ## images of operator and hub, with SBOM and provenance; REGISTRY=registry.example.org/backup pushes them
+images: ui binaries ## images of operator and hub, with SBOM and provenance; REGISTRY=registry.example.org/backup pushes them
 	deploy/images/build.sh
 
 .PHONY: release

@@ -17,6 +17,8 @@ out=target/release-files
 bin=${FLEET_TOOLS:-.testbed/bin}
 
 deploy/images/build.sh
+# Which that has built.
+release=target/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/release
 rm -rf $out && mkdir -p $out/schemas
 archive() { tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$2" -cf - . | gzip -9n >"$out/$1"; }
 
@@ -30,10 +32,10 @@ while read -r arch built; do
     rm -rf "$stage"
   done
 done <target/images/built
-cargo run -q -p tests --bin release -- schemas $out/schemas
+$release schemas $out/schemas
 archive crd-schemas.tar.gz $out/schemas
 rm -rf $out/schemas
-cargo run -q -p tests --bin release -- krew $out "$TAG" --url "$url"
+$release krew $out "$TAG" --url "$url"
 cp target/images/*.cdx.json target/images/*.provenance.json target/images/digests $out/
 for image in spoke hub; do archive "image-$image.tar.gz" "target/images/$image"; done
 
