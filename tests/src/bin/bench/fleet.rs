@@ -28,8 +28,9 @@ const IDLE: Duration = Duration::from_secs(60);
 const BUSY: Duration = Duration::from_secs(10);
 /// jemalloc gives memory back after so long.
 const DECAY: Duration = Duration::from_secs(12);
-/// Longest time until a fleet is complete.
-const COMPLETE: Duration = Duration::from_secs(600);
+/// Longest time until a fleet is complete, and as much again for so many clusters.
+const COMPLETE: Duration = Duration::from_secs(300);
+const COMPLETE_CLUSTERS: u32 = 1_000;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -80,20 +81,29 @@ impl Bench<'_> {
         }])
     }
 
+    fn patience(&self) -> Duration {
+        let times =
+            u32::try_from(self.fleet.shape.clusters).map_or(u32::MAX, |n| n.div_ceil(COMPLETE_CLUSTERS));
+        COMPLETE * times
+    }
+
     async fn viewer(&self) -> anyhow::Result<Viewer> {
         Viewer::dial(self.hub.dir(), self.hub.view).await
     }
 
-    /// Until every cluster is fresh and every backup is known.
-    async fn complete(&self) -> anyhow::Result<()> {
+    /// Until every cluster is fresh and every backup is known. The most backups that were called stale meanwhile: the cluster of
+    /// each was known and connected, and has sent its heartbeats.
+    async fn complete(&self) -> anyhow::Result<u64> {
         let viewer = self.viewer().await?;
         let shape = self.fleet.shape;
         let (clusters, backups) = (shape.clusters as u64, (shape.clusters * shape.backups()) as u64);
-        let end = Instant::now() + COMPLETE;
+        let end = Instant::now() + self.patience();
+        let mut stale = 0;
         loop {
             let status = viewer.status().await?;
+            stale = stale.max(status.backups_by_state.get("stale").copied().unwrap_or_default());
             if status.clusters >= clusters && status.clusters_stale == 0 && status.backups == backups {
-                return Ok(());
+                return Ok(stale);
             }
             if Instant::now() > end {
                 bail!(
@@ -107,10 +117,11 @@ impl Bench<'_> {
     }
 
     async fn connect(&mut self, begin: Instant) -> anyhow::Result<()> {
-        self.complete().await?;
+        let stale = self.complete().await?;
         let cpu = self.hub.cpu()?;
         self.add("fleet_connect", begin.elapsed().as_secs_f64(), "s", Goal::Open)?;
-        self.add("fleet_connect_cpu", cpu, "s", Goal::Open)
+        self.add("fleet_connect_cpu", cpu, "s", Goal::Open)?;
+        self.add("fleet_connect_stale_backups", stale as f64, "", Goal::AtMost(0.0))
     }
 
     /// What the hub uses when nothing happens but heartbeats.
@@ -322,7 +333,7 @@ impl Bench<'_> {
         self.hub.start().await?;
         self.viewer().await?.status().await?;
         let serves = begin.elapsed().as_secs_f64();
-        let end = Instant::now() + COMPLETE;
+        let end = Instant::now() + self.patience();
         while self.fleet.counts.complete.load(Ordering::Relaxed) < self.fleet.shape.clusters {
             if Instant::now() > end {
                 bail!("not all spokes came back");
