@@ -66,7 +66,7 @@ impl Inventory {
         };
         let (at, stale) = (member.stale_at(&limits), member.is_stale(&limits, now));
         let before = std::mem::replace(&mut member.stale, stale);
-        // A cluster that is stale turns fresh by a report alone.
+        // A cluster that is stale turns fresh by what it says, and not with time.
         let next = (!stale).then_some(at);
         let set = std::mem::replace(&mut member.looked_at, next);
         if set != next {
