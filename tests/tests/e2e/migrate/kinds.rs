@@ -37,7 +37,8 @@ fn object(names: &[&str]) -> Value {
 pub fn k8up(cluster: &Cluster) {
     let parts = object(&["backend", "backup", "check", "prune", "archive", "restore"]);
     define(cluster, "k8up.io", "v1", "Schedule", "schedules", &parts);
-    let parts = object(&["backend", "podSecurityContext", "labelSelectors", "tags"]);
+    let mut parts = object(&["backend", "podSecurityContext"]);
+    parts["tags"] = json!({ "type": "array", "items": { "type": "string" } });
     define(cluster, "k8up.io", "v1", "Backup", "backups", &parts);
     let paths = json!({ "id": { "type": "string" }, "repository": { "type": "string" },
                         "paths": { "type": "array", "items": { "type": "string" } } });
