@@ -294,12 +294,7 @@ fn dump(
     let wanted = format!("{container}-dump");
     // Several replicas have one command.
     let exec = json!({ "podSelector": { "matchLabels": labels }, "container": container, "command": words });
-    let mut known = plan.objects.iter();
-    if known.any(|object| {
-        at(object).0 == namespace
-            && text(object, "/spec/repositoryRef/name") == repository
-            && object.pointer("/spec/source/stdin/exec") == Some(&exec)
-    }) {
+    if has_dump(plan, namespace, repository, &exec) {
         return;
     }
     let filename = format!("{container}{}", annotation(EXTENSION).unwrap_or_default());
@@ -321,6 +316,15 @@ fn dump(
         format!("its dump is stored as {filename} now, before as {namespace}-{filename}"),
     );
     hosts.insert(host);
+}
+
+/// Whether a backup of the plan stores what this command writes, in this repository.
+fn has_dump(plan: &Plan, namespace: &str, repository: &str, exec: &Value) -> bool {
+    plan.objects.iter().any(|object| {
+        at(object).0 == namespace
+            && text(object, "/spec/repositoryRef/name") == repository
+            && object.pointer("/spec/source/stdin/exec") == Some(exec)
+    })
 }
 
 /// Labels of a pod that its successors have as well.
