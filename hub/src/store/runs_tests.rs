@@ -49,7 +49,9 @@ async fn a_run_counts_once_however_often_it_is_reported_and_goes_with_its_cluste
         store.save(batch).await.unwrap();
     };
     let first = ended(5 * DAY, BackupResult::Failed);
-    save(vec![first.clone(), ended(5 * DAY + 7, BackupResult::Succeeded)]).await;
+    let second = ended(5 * DAY + 7, BackupResult::Succeeded);
+    // Twice in one batch, and again in one of its own.
+    save(vec![first.clone(), first.clone(), second]).await;
     save(vec![first.clone()]).await;
     let all = RunQuery {
         limit: 10,
