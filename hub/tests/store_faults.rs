@@ -1,10 +1,7 @@
 //! A store whose reads and writes fail while the hub runs: what could not be kept is not answered, and what could not be
 //! read is not taken for nothing.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
-
-use harness::{Fleet, ID, Spoke, member};
+use crate::harness::{Fleet, ID, Spoke, member};
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{AuditRequest, LeaseRelease};
@@ -28,9 +25,19 @@ impl Saboteur {
             .unwrap();
     }
 
-    /// Each of these writes fails from now on, with the whole transaction around it.
+    /// Each of these writes fails from now on; the transaction around it is still open.
     async fn refuse(&self, write: &str) {
-        let trigger = format!("CREATE TRIGGER refused {write} BEGIN SELECT RAISE(ABORT, 'disk full'); END");
+        self.raise("ABORT", write).await;
+    }
+
+    /// Each of these writes fails from now on, and SQLite ends the transaction around it, as it does when the disk is full
+    /// or cannot be read.
+    async fn end(&self, write: &str) {
+        self.raise("ROLLBACK", write).await;
+    }
+
+    async fn raise(&self, what: &str, write: &str) {
+        let trigger = format!("CREATE TRIGGER refused {write} BEGIN SELECT RAISE({what}, 'disk full'); END");
         self.execute(&trigger).await;
     }
 
@@ -103,6 +110,21 @@ async fn a_grant_whose_commit_fails_is_told_to_nobody_and_comes_when_the_store_i
     drop(spoke);
     let fleet = fleet.restart().await;
     assert_eq!(states(&fleet).await, [("held".to_owned(), token)]);
+}
+
+#[tokio::test]
+async fn a_store_that_has_ended_a_transaction_by_itself_is_written_again_when_it_is_well() {
+    let fleet = Fleet::new().await;
+    let mut spoke = member(&fleet).await;
+    let saboteur = Saboteur::of(&fleet).await;
+    saboteur.end("BEFORE INSERT ON audit").await;
+    spoke.ask("job").await;
+    until_failed(&fleet, 3).await;
+    saboteur.allow().await;
+    let token = spoke.granted().await.token;
+    assert_eq!(grants(&spoke), [token], "none that was not kept was told");
+    spoke.say(release(token)).await;
+    released(&mut spoke, token).await;
 }
 
 #[tokio::test]

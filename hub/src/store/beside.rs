@@ -4,14 +4,14 @@
 //! process wrote the one before does not matter. No epoch is begun, so the hub keeps its own.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::SqlitePool;
 
 use super::StoredDecision;
 use super::decisions::put_decision;
+use super::sqlite::{options, pool};
 use crate::Millis;
 
 /// A store that another process may have open.
@@ -23,14 +23,7 @@ impl Beside {
     /// # Errors
     /// When there is none, or it cannot be opened.
     pub async fn open(path: &Path) -> anyhow::Result<Beside> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options)
-            .await;
+        let pool = pool().connect_with(options(path)).await;
         let pool = pool.with_context(|| {
             format!(
                 "cannot open the store {}: the hub makes it at its first start; set --store as the hub has it",

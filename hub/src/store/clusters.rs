@@ -1,7 +1,7 @@
 //! Clusters and their objects in SQLite.
 
 use futures::TryStreamExt as _;
-use sqlx::Row as _;
+use sqlx::{Row as _, Sqlite as Database, Transaction};
 use tokio::sync::mpsc;
 
 use super::decisions::put_decision;
@@ -22,6 +22,21 @@ const PUT_OBJECTS: Many = Many {
     columns: 4,
     after: "ON CONFLICT (cluster, uid) DO UPDATE SET baseline = excluded.baseline, state = excluded.state",
 };
+
+async fn put_objects(
+    transaction: &mut Transaction<'static, Database>,
+    objects: &[StoredObject],
+) -> Result<(), StoreError> {
+    for objects in objects.chunks(ROWS) {
+        let mut query = PUT_OBJECTS.of(objects.len());
+        for object in objects {
+            query = query.bind(&object.cluster).bind(&object.uid);
+            query = query.bind(object.baseline).bind(&*object.state);
+        }
+        query.execute(&mut **transaction).await?;
+    }
+    Ok(())
+}
 
 impl Sqlite {
     pub(super) async fn read_clusters(&self) -> Result<Vec<StoredCluster>, StoreError> {
@@ -93,14 +108,7 @@ impl Sqlite {
             let query = sqlx::query("DELETE FROM object WHERE cluster = ? AND uid = ?");
             query.bind(cluster).bind(uid).execute(&mut *transaction).await?;
         }
-        for objects in batch.objects.chunks(ROWS) {
-            let mut query = PUT_OBJECTS.of(objects.len());
-            for object in objects {
-                query = query.bind(&object.cluster).bind(&object.uid);
-                query = query.bind(object.baseline).bind(&*object.state);
-            }
-            query.execute(&mut *transaction).await?;
-        }
+        put_objects(&mut transaction, &batch.objects).await?;
         if let Some(vanished) = batch.vanished {
             sqlx::query("DELETE FROM vanished")
                 .execute(&mut *transaction)
@@ -192,6 +200,40 @@ mod tests {
             .map(|n| object(n, if n < ROWS { 1 } else { 2 }))
             .collect();
         assert_eq!(found, expected);
+    }
+
+    /// In the hub's container no folder for temporary files can be written.
+    #[tokio::test]
+    async fn a_write_of_any_size_needs_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("fleet.db")).await.unwrap();
+        store.begin().await.unwrap();
+        let batch = |state: u8| Batch {
+            objects: (0..ROWS).map(|n| large(n, state)).collect(),
+            ..Batch::default()
+        };
+        store.save(batch(1)).await.unwrap();
+        // Each row is written over, and what it was before is kept until the statement's end.
+        let mut transaction = store.write().await.unwrap();
+        put_objects(&mut transaction, &batch(2).objects).await.unwrap();
+        assert_eq!(temporary_files(), Vec::<String>::new());
+    }
+
+    fn large(n: usize, state: u8) -> StoredObject {
+        StoredObject {
+            cluster: "a".to_owned(),
+            uid: format!("u{n:04}"),
+            baseline: 3,
+            state: vec![state; 8192].into(),
+        }
+    }
+
+    /// Files that SQLite has made for itself and that this process has open.
+    fn temporary_files() -> Vec<String> {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let names = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| name.contains("etilqs_")).collect()
     }
 
     #[tokio::test]

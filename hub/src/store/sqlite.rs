@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Row as _, Sqlite as Database, Transaction};
+use sqlx::{Connection as _, Row as _, Sqlite as Database, Transaction};
 use tokio::sync::mpsc;
 
 use super::decisions::begin_chain;
@@ -25,6 +25,27 @@ use crate::bindings::{Binding, Key};
 /// The schema, step by step. Each step is whole or not there.
 pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
+/// How any connection to a store is made.
+pub(super) fn options(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .synchronous(SqliteSynchronous::Full)
+        // What SQLite keeps until the end of a statement or a sort would be a file otherwise, and in the hub's container no
+        // folder for such files can be written.
+        .pragma("temp_store", "MEMORY")
+        .busy_timeout(Duration::from_secs(10))
+}
+
+/// The connections to a store. One writer: SQLite has no more, and waiting here is cheaper than in the file.
+///
+/// When SQLite itself has ended a transaction, as it does when the disk is full or fails, the connection still counts it as
+/// open and begins no other one ever: such a connection is replaced.
+pub(super) fn pool() -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(1)
+        .before_acquire(|connection, _| ready(Ok(!connection.is_in_transaction())).boxed())
+}
+
 /// SQLite in a file, in WAL mode; a commit is on disk when it returns.
 pub struct Sqlite {
     pub(super) pool: SqlitePool,
@@ -36,19 +57,12 @@ pub struct Sqlite {
 impl Sqlite {
     /// Opens or creates the file.
     pub async fn open(path: &Path) -> anyhow::Result<Sqlite> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
+        let options = options(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
             // After a burst the log gives its room back.
-            .pragma("journal_size_limit", "16777216")
-            .busy_timeout(Duration::from_secs(10));
-        // One writer: SQLite has no more, and waiting in the pool is cheaper than in the file.
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options)
-            .await?;
+            .pragma("journal_size_limit", "16777216");
+        let pool = pool().connect_with(options).await?;
         MIGRATIONS.run(&pool).await?;
         // No upgrade is under way any more: see `copy::before_upgrade`.
         sqlx::query("PRAGMA user_version = 0").execute(&pool).await?;

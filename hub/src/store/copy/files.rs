@@ -4,11 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
+use super::super::sqlite::options;
 use super::{Copied, CopyError};
 use crate::Millis;
 
@@ -44,10 +43,7 @@ pub(super) async fn look(file: &Path, of: &Path) -> Result<Copied, CopyError> {
 }
 
 pub(super) async fn connect(file: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    let options = SqliteConnectOptions::new()
-        .filename(file)
-        .busy_timeout(Duration::from_secs(10));
-    options.connect().await
+    options(file).connect().await
 }
 
 pub(super) fn create(file: &Path) -> io::Result<File> {
