@@ -16,6 +16,7 @@ pub mod network;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod reader;
 pub mod servers;
 pub mod sink;
 pub mod storage_log;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -136,11 +136,26 @@ pub fn previous() -> Option<PathBuf> {
     std::env::var_os("FLEET_PREVIOUS").map(PathBuf::from)
 }
 
-/// Copies what a person would look at after a failure.
+/// Copies what a person would look at after a failure: of the first one, since others may follow from it, and says how busy
+/// the machine is at each.
 pub fn keep_logs(bed: &Bed) {
+    static FIRST: Once = Once::new();
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/e2e-logs");
-    bed.collect_logs(&dir).ok();
-    eprintln!("logs of the clusters are in {}", dir.display());
+    FIRST.call_once(|| {
+        bed.collect_logs(&dir).ok();
+    });
+    eprintln!(
+        "logs of the clusters at the first failure are in {}",
+        dir.display()
+    );
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let memory = read("/proc/meminfo");
+    let available = memory.lines().find(|line| line.starts_with("MemAvailable"));
+    eprintln!(
+        "load of the machine: {}; {}",
+        read("/proc/loadavg").trim(),
+        available.unwrap_or_default()
+    );
 }
 
 /// A namespace with a claim `data` that holds some files, and credentials for both storage servers.
@@ -232,8 +247,7 @@ impl Place {
 
     /// An object as it is now; null when there is none.
     pub fn get(&self, object: &str) -> Value {
-        let text = self.kubectl(&["get", object, "-o", "json"]).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+        tests::reader::get(&self.cluster, &self.namespace, object).unwrap_or_default()
     }
 
     /// Waits until an object is as described.
