@@ -26,6 +26,7 @@ need pgrep procps
 need node nodejs
 need npm npm
 need ssh openssh-client
+need rclone rclone
 need /usr/sbin/sshd openssh-server
 need promtool prometheus
 need prometheus-pushgateway prometheus-pushgateway

@@ -32,12 +32,13 @@ without() { printf -- '--skip\n%s\n' "$@"; }
 finish() { "$testbed" down --name "$FLEET_SUITE"; }
 trap finish EXIT
 
+"$testbed" build
 "$testbed" up --name "$FLEET_SUITE" --clusters a,b
 case $FLEET_SUITE in
 test)
   # Logins at a real issuer, which is a program of Node.js.
   if [ "$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)" -ge 20 ]; then
-    cargo test --workspace --test oidc -- --ignored
+    cargo test --workspace --test hub_tests oidc:: -- --ignored
   else
     echo "the issuer needs Node.js 20 or later: logins at a real issuer are not tested (those at the tests' own are)"
   fi

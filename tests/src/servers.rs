@@ -299,8 +299,8 @@ impl Servers {
             ("RCLONE_S3_ACCESS_KEY_ID", S3_USER),
             ("RCLONE_S3_SECRET_ACCESS_KEY", S3_PASSWORD),
         ];
-        let program = self.workspace.program("rclone");
-        Daemon::new(&self.dir, "rclone").start(None, &program, &arguments, &env)?;
+        let program = Path::new("rclone");
+        Daemon::new(&self.dir, "rclone").start(None, program, &arguments, &env)?;
         let end = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(&address).is_err() {
             if Instant::now() > end {

@@ -86,7 +86,7 @@ impl Workspace {
         Ok(built)
     }
 
-    /// Builds what is not built yet.
+    /// Builds what a bed is made of and is not built yet.
     pub fn build(&self) -> anyhow::Result<()> {
         fs::create_dir_all(self.bin())?;
         let (major, minor) = KUBERNETES
@@ -109,8 +109,6 @@ impl Workspace {
                 "seconds",
             ),
             ("minio", "github.com/minio/minio", "about 2 minutes"),
-            ("rclone", "github.com/rclone/rclone", "about 2 minutes"),
-            ("mailpit", "github.com/axllent/mailpit", "about 1 minute"),
         ] {
             let time = format!("{time} the first time");
             self.build_tool(name, name, package, "-s -w", &time)?;
@@ -122,6 +120,21 @@ impl Workspace {
             }
         }
         Ok(())
+    }
+
+    /// Builds a mail server, which only tests need.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn build_mailpit(&self) -> anyhow::Result<()> {
+        let package = "github.com/axllent/mailpit";
+        self.build_tool(
+            "mailpit",
+            "mailpit",
+            package,
+            "-s -w",
+            "about 1 minute the first time",
+        )
     }
 
     /// Builds Helm, the runner of its unit tests and a linter, which only the charts' tests need.

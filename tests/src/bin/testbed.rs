@@ -112,7 +112,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Build { charts: true } => tools::Workspace::here().build_chart_tools()?,
-        Command::Build { charts: false } => tools::Workspace::here().build()?,
+        Command::Build { charts: false } => {
+            tools::Workspace::here().build()?;
+            tools::Workspace::here().build_mailpit()?;
+        }
         Command::Up {
             name,
             clusters,
