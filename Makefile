@@ -42,8 +42,8 @@ browser:
 
 .PHONY: ui-test
 ui-test: ui browser ## the dashboard in Chromium (installed if missing): every screen in both themes, with keys alone, by axe
-	cargo test --workspace --test dashboard_contract
-	cargo test --workspace --test dashboard_pages -- --ignored --nocapture
+	cargo test --workspace --test hub_tests dashboard_contract::
+	cargo test --workspace --test hub_tests dashboard_pages:: -- --ignored --nocapture
 
 .PHONY: binaries
 binaries: ## fleet-spoke, fleet-hub, fleet and testbed
@@ -141,5 +141,5 @@ bench-fleet: binaries ## a hub with SPOKES simulated clusters of 100 resources (
 .PHONY: gen
 gen: binaries ## generated files
 	$(BIN)/debug/crdgen deploy
-	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test dashboard_contract
-	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test observability
+	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test hub_tests --test spoke_tests -- dashboard_contract:: observability::
+	FLEET_WRITE_DOCS=1 cargo test -q --workspace --lib --bins the_page_is

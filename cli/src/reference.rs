@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, Command};
 
 /// What follows is made anew.
-pub const MARK: &str =
-    "<!-- What follows is generated: FLEET_WRITE_DOCS=1 cargo test --workspace --bin fleet the_page_is -->";
+pub const MARK: &str = "<!-- What follows is generated: make gen -->";
 
 /// The part of the page that is generated.
 #[must_use]
@@ -178,7 +177,7 @@ mod tests {
         }
         assert!(
             format!("{MARK}{rest}") == made,
-            "docs/cli.md is out of date: FLEET_WRITE_DOCS=1 cargo test --workspace --bin fleet the_page_is"
+            "docs/cli.md is out of date: make gen"
         );
     }
 

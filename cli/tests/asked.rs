@@ -1,20 +1,14 @@
 //! One object, what happened, the hub's health, completion and watches: the program against a hub over real mTLS.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../../hub/tests/harness/mod.rs"]
-mod harness;
-mod person;
-mod relay;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use harness::{Fleet, ID, keep_last, policy, repository};
-use person::{Person, backup, condition, data, outcome};
+use crate::harness::{Fleet, ID, keep_last, policy, repository};
+use crate::person::{Person, backup, condition, data, outcome};
+use crate::relay::Relay;
 use proto::v1::object_state::Body as Object;
 use proto::v1::{BackupResult, Hello, ObjectState};
-use relay::Relay;
 use serde_json::Value;
 
 /// A backup whose last run has failed.

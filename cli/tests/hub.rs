@@ -1,18 +1,11 @@
 //! The program against a hub over real mTLS: what it prints, and its exit codes.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../../hub/tests/harness/mod.rs"]
-mod harness;
-#[path = "../../hub/tests/issuer/mod.rs"]
-mod issuer;
-mod person;
 
 use std::io::Read as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use harness::{Fleet, ID, keep_last, object, policy, repository};
-use person::{Person, backup, condition, data, outcome};
+use crate::harness::{Fleet, ID, keep_last, object, policy, repository};
+use crate::person::{Person, backup, condition, data, outcome};
 use proto::v1::object_state::Body as Object;
 use proto::v1::{BackupState, ObjectState, RestoreState};
 
@@ -112,7 +105,7 @@ async fn a_person_logs_in_with_a_token_does_what_is_bound_and_logs_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_logs_in_at_the_issuer_that_the_hub_trusts() {
-    let issuer = issuer::issuer().await;
+    let issuer = crate::issuer::issuer().await;
     let fleet = Fleet::with(&["--oidc-issuer", &issuer.url, "--oidc-client-id", "fleet"]).await;
     let person = Person::new(&fleet);
     let ca = person.dir.path().join("ca");

@@ -1,5 +1,4 @@
 //! A recovery kit from a cluster (whose kubectl is a script) to a repository that real restic opens with it.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! A cluster by kubeconfig alone, a check of it, and a bundle: the program with a kubectl that answers as a test wants.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;

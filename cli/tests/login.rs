@@ -1,15 +1,9 @@
 //! Logins of the program: by the pin of a hub, in a browser, and through a rotation of the hub's authority.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../../hub/tests/harness/mod.rs"]
-mod harness;
-#[path = "../../hub/tests/issuer/mod.rs"]
-mod issuer;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use harness::own::Own;
+use crate::harness::own::Own;
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_clusters_client::FleetClustersClient;
 use proto::v1::{
@@ -168,7 +162,7 @@ fn browse(address: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_logs_in_in_a_browser_that_comes_back() {
-    let issuer = issuer::issuer().await;
+    let issuer = crate::issuer::issuer().await;
     issuer.now.lock().unwrap().error = "";
     let url: &'static str = issuer.url.clone().leak();
     let more: &'static [&'static str] = vec!["--oidc-issuer", url, "--oidc-client-id", "fleet"].leak();

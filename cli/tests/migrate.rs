@@ -1,5 +1,4 @@
 //! What `fleet migrate --apply` finds in a cluster whose kubectl is a script.
-#![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;

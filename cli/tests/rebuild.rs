@@ -1,12 +1,8 @@
 //! A lost cluster, printed from a hub over real mTLS.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../../hub/tests/harness/mod.rs"]
-mod harness;
 
 use std::process::Command;
 
-use harness::{Fleet, ID, object, repository};
+use crate::harness::{Fleet, ID, object, repository};
 use proto::v1::BackupState;
 use proto::v1::object_state::Body as Object;
 use serde_json::{Value, json};

@@ -1,5 +1,4 @@
 //! What deploy/crds ships is what the types say.
-#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

@@ -1,7 +1,6 @@
 //! Schedules against Kubernetes itself (`tests/tools/kube/schedule`: the API server's validation of CronJobs, the
 //! parser that its controller uses, and the API server's reading of our schema): what one takes all take, and the next
 //! run is the same, at clock changes too.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;

@@ -1,6 +1,5 @@
 //! What manifests, scripts and dashboards that were written for the original operator rely on: names, types and defaults of
 //! its fields, its short names and its columns. What is another on purpose is in docs/compatibility.md.
-#![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
 

@@ -1,6 +1,5 @@
 //! The rule language against restic itself: what the parser takes, restic takes, and what restic refuses, the parser
 //! refuses.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

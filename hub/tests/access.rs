@@ -1,11 +1,8 @@
 //! Every RPC of the contract, called by every kind of sender: allowed or refused as the table says.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::collections::BTreeSet;
 
-use harness::{Fleet, member};
+use crate::harness::{Fleet, member};
 use hub::access::table::{Answer, Caller, Need, RULES, Reach, Rule};
 use hub::access::{Role, Verb};
 use prost::Message as _;

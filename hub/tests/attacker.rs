@@ -1,10 +1,7 @@
 //! What a client with a valid spoke certificate, and without the password of a repository, can do to those who have it:
 //! nothing, and it is counted.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
-
-use harness::{Fleet, ID, OTHER, Spoke, ask, keep_last, master, object, policy, repository};
+use crate::harness::{Fleet, ID, OTHER, Spoke, ask, keep_last, master, object, policy, repository};
 use proto::possession::prove;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;

@@ -1,12 +1,9 @@
 //! A policy whose cluster is away is run by another cluster, over real sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::time::Duration;
 
-use harness::plan::{ends_of, hash};
-use harness::{Fleet, ID, Spoke, ask, keep_last, policy, repository};
+use crate::harness::plan::{ends_of, hash};
+use crate::harness::{Fleet, ID, Spoke, ask, keep_last, policy, repository};
 use proto::time::from_unix_millis;
 use proto::v1::command_body::What;
 use proto::v1::fleet_control_client::FleetControlClient;

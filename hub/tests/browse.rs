@@ -1,9 +1,6 @@
 //! Snapshots and files read through a spoke, over real mTLS: part by part, no faster than they are read, in scope only.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
-
-use harness::{Fleet, ID, Spoke, repository};
+use crate::harness::{Fleet, ID, Spoke, repository};
 use proto::v1::fleet_control_client::FleetControlClient;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;

@@ -1,9 +1,6 @@
 //! Another repository at the location of the one that is known: nothing is removed from either until a person accepts it.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
-
-use harness::{Fleet, ID, OTHER, Spoke, ask, keep_last, member, object, policy, repository};
+use crate::harness::{Fleet, ID, OTHER, Spoke, ask, keep_last, member, object, policy, repository};
 use proto::digest::run_hash;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;

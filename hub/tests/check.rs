@@ -1,9 +1,6 @@
 //! Integrity checks under the maintenance lock: backups go on beside them, and damage is in every run.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
-
-use harness::{Fleet, ID, Spoke, ask, keep_last, member, object, policy, repository};
+use crate::harness::{Fleet, ID, Spoke, ask, keep_last, member, object, policy, repository};
 use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;
 use proto::v1::row::Body as Shown;

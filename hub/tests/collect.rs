@@ -1,9 +1,6 @@
 //! One cluster collects the figures of each repository, told by the hub over real sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
-
-use harness::{Fleet, ID, OTHER, Spoke, repository};
+use crate::harness::{Fleet, ID, OTHER, Spoke, repository};
 use proto::v1::hub_message::Body as Told;
 use proto::v1::row::Body as Shown;
 use proto::v1::spoke_message::Body;

@@ -1,12 +1,9 @@
 //! Commands from a person to a cluster and back: over real mTLS, with a spoke whose connection is cut, and a hub that is
 //! started again in each state.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::time::Duration;
 
-use harness::{Fleet, Spoke, object};
+use crate::harness::{Fleet, Spoke, object};
 use proto::v1::command_body::What;
 use proto::v1::fleet_control_client::FleetControlClient;
 use proto::v1::hub_message::Body as Told;

@@ -1,9 +1,6 @@
 //! Copied repositories: one restic id in two stores is found, and each store has its own row, lock and runs.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
-
-use harness::{Fleet, ID, Spoke, ask, keep_last, object, policy};
+use crate::harness::{Fleet, ID, Spoke, ask, keep_last, object, policy};
 use proto::time::from_unix_millis;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;

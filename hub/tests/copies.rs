@@ -1,11 +1,8 @@
 //! A hub whose store was lost and put back from a backup, in the middle of the work of its spokes.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::path::{Path, PathBuf};
 
-use harness::{Fleet, ID, Spoke, ask, keep_last, member, policy, repository};
+use crate::harness::{Fleet, ID, Spoke, ask, keep_last, member, policy, repository};
 use hub::store::copy;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;

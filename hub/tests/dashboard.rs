@@ -1,15 +1,12 @@
 //! What a browser gets from the view's port, over real TLS: pages and their headers, logins that end in a cookie, gRPC-Web
 //! under it, and what pages of other sites do not get. Over HTTP/2 and HTTP/1.1.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::sync::Arc;
 
+use crate::harness::Fleet;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_TYPE, COOKIE, HOST, ORIGIN, SET_COOKIE};
 use axum::http::{Request, Response, StatusCode};
-use harness::Fleet;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;

@@ -1,12 +1,9 @@
 //! Clusters that join a hub with an authority of its own, and leave it.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::time::Duration;
 
-use harness::own::{Holder, Own, end, keep, renew, request};
-use harness::{ID, Spoke, keep_last, policy, repository};
+use crate::harness::own::{Holder, Own, end, keep, renew, request};
+use crate::harness::{ID, Spoke, keep_last, policy, repository};
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
 use proto::v1::{
@@ -199,7 +196,7 @@ async fn who_has_no_certificate_is_bounded() {
     let channel = own.dial(port, None).await;
     let refused = match channel {
         Err(_) => true,
-        Ok(channel) => harness::open_session(channel, "a", proto::v1::Hello::default())
+        Ok(channel) => crate::harness::open_session(channel, "a", proto::v1::Hello::default())
             .await
             .is_err(),
     };

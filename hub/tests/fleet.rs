@@ -1,5 +1,4 @@
 //! A hub over real mTLS sockets: what spokes report is what viewers read.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +20,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-#[path = "fleet/sessions.rs"]
 mod sessions;
 
 /// Certificates of a fleet in a folder, and a hub that uses them.

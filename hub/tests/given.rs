@@ -1,11 +1,8 @@
 //! What a retention operation is given to do: by the policies of now, over restarts of the hub, and never by what a
 //! person has rejected. What cannot be composed or passed on is not granted, and people see why.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
-
-use harness::plan::{ends, hash};
-use harness::{Fleet, ID, Spoke, ask, keep_last, member, policy, repository};
+use crate::harness::plan::{ends, hash};
+use crate::harness::{Fleet, ID, Spoke, ask, keep_last, member, policy, repository};
 use proto::digest::run_hash;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;

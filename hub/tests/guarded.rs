@@ -1,13 +1,10 @@
 //! What people may not do at the door of a hub: try again and again, come with a certificate that was revoked, or count what
 //! is outside of their scope.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::time::Duration;
 
-use harness::Fleet;
-use harness::own::Own;
+use crate::harness::Fleet;
+use crate::harness::own::Own;
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::{

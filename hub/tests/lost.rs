@@ -1,11 +1,8 @@
 //! A cluster that was lost, and a hub that was: what can be made again of the other.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::collections::BTreeSet;
 
-use harness::{Fleet, ID, Spoke, keep_last, object, policy, repository};
+use crate::harness::{Fleet, ID, Spoke, keep_last, object, policy, repository};
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::manifest_part::Body as Part;

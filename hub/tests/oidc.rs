@@ -1,14 +1,10 @@
 //! Logins by an OpenID Connect issuer: one of our own that can misbehave, and a real one.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
-mod issuer;
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use harness::Fleet;
-use issuer::{Now, issuer};
+use crate::harness::Fleet;
+use crate::issuer::{Now, issuer};
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::{
     BeginLoginRequest, BeginLoginResponse, BindRequest, LoginRequest, LoginResponse, WhoAmIRequest,

@@ -1,12 +1,9 @@
 //! One hub has a store, what it has promised survives it, and what people have decided is carried out.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::time::Duration;
 
-use harness::plan::{ends, hash, snapshot};
-use harness::{Fleet, ID, Spoke, config, keep_last, member, policy, repository};
+use crate::harness::plan::{ends, hash, snapshot};
+use crate::harness::{Fleet, ID, Spoke, config, keep_last, member, policy, repository};
 use hub::run::start;
 use hub::store::{HubStore as _, Sqlite};
 use proto::v1::hub_message::Body as Told;
@@ -131,7 +128,7 @@ async fn granted(spoke: &mut Spoke, approved: &str) -> u64 {
     spoke
         .say(Body::LeaseAsk(LeaseAsk {
             approved,
-            ..harness::ask("job")
+            ..crate::harness::ask("job")
         }))
         .await;
     spoke.granted().await.token

@@ -1,9 +1,6 @@
 //! A person pauses all maintenance, over real sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
-
-use harness::{Fleet, ID, Spoke, keep_last, member, policy, repository};
+use crate::harness::{Fleet, ID, Spoke, keep_last, member, policy, repository};
 use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;

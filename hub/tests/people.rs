@@ -1,12 +1,9 @@
 //! People of a hub: logins, rights that change, what is outside of a scope, and the audit of all that.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::time::Duration;
 
-use harness::plan::{ends, ends_with, hash};
-use harness::{Fleet, ID, OTHER, Spoke, keep_last, member, object, policy, repository};
+use crate::harness::plan::{ends, ends_with, hash};
+use crate::harness::{Fleet, ID, OTHER, Spoke, keep_last, member, object, policy, repository};
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_view_client::FleetViewClient;
 use proto::v1::object_state::Body as Object;
@@ -381,7 +378,7 @@ async fn a_plan_is_seen_and_approved_in_the_scope_of_what_it_removes() {
         "{document}"
     );
     assert!(
-        document.contains(&harness::plan::snapshot()),
+        document.contains(&crate::harness::plan::snapshot()),
         "what goes is whole"
     );
     let decide = DecidePlanRequest {

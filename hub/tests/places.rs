@@ -1,11 +1,8 @@
 //! Operations of one storage host wait for places, over real sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::time::Duration;
 
-use harness::{Fleet, ID, OTHER, Spoke, ask, keep_last, object, policy};
+use crate::harness::{Fleet, ID, OTHER, Spoke, ask, keep_last, object, policy};
 use proto::v1::hub_message::Body as Told;
 use proto::v1::object_state::Body as Object;
 use proto::v1::spoke_message::Body;

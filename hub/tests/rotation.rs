@@ -1,12 +1,9 @@
 //! The hub's authority is replaced while clusters and people are connected; a given one is followed in its file.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod harness;
 
 use std::time::Duration;
 
-use harness::own::{Own, keep, renew};
-use harness::{Fleet, Spoke};
+use crate::harness::own::{Own, keep, renew};
+use crate::harness::{Fleet, Spoke};
 use proto::v1::fleet_admin_client::FleetAdminClient;
 use proto::v1::fleet_clusters_client::FleetClustersClient;
 use proto::v1::fleet_view_client::FleetViewClient;
@@ -285,7 +282,7 @@ async fn a_given_certificate_that_nobody_could_verify_is_refused() {
     let dir = fleet.stop().await;
     let start = async || {
         let stop = CancellationToken::new();
-        let config = harness::config(dir.path(), &[]);
+        let config = crate::harness::config(dir.path(), &[]);
         let started = hub::run::start(&config, stop.clone()).await;
         stop.cancel();
         started.map(drop).map_err(|error| format!("{error:#}"))

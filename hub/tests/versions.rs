@@ -1,14 +1,12 @@
 //! Spokes of the version before this one and of one after it: by bytes that the earlier version's own code wrote, and by
 //! messages with fields, kinds, values and bodies that this version does not know.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
 #[path = "../../proto/recorded/mod.rs"]
 mod recorded;
 
 use std::time::Duration;
 
-use harness::{Fleet, ID, keep_last, master, object, policy, repository};
+use crate::harness::{Fleet, ID, keep_last, master, object, policy, repository};
 use prost::Message as _;
 use proto::digest::{Digest, object_hash};
 use proto::possession::prove;
@@ -320,7 +318,7 @@ async fn what_a_later_spoke_reports_and_this_hub_cannot_read_keeps_its_snapshots
             .read(|inventory| inventory.member("a").unwrap().unread());
         assert!(reason.contains("update fleet-hub"), "{reason}");
         let operation = format!("job-{n}");
-        stream.say(Body::LeaseAsk(harness::ask(&operation))).await;
+        stream.say(Body::LeaseAsk(crate::harness::ask(&operation))).await;
         let grant = stream.granted().await;
         assert_eq!(
             grant.run.unwrap().clusters,
@@ -348,7 +346,7 @@ async fn what_a_later_spoke_reports_and_this_hub_cannot_read_keeps_its_snapshots
     stream.send(later(&encoded(Body::Delta(gone)))).await;
     stream.send(beat(&known)).await;
     whole(true).await;
-    stream.say(Body::LeaseAsk(harness::ask("last"))).await;
+    stream.say(Body::LeaseAsk(crate::harness::ask("last"))).await;
     let grant = stream.granted().await;
     assert!(grant.token > token);
     assert_eq!(grant.run.unwrap().clusters, ["a"]);
@@ -396,7 +394,7 @@ async fn values_and_messages_of_a_later_spoke_are_refused_or_passed_over() {
     stream.say(Body::CommandReport(report)).await;
     let ask = LeaseAsk {
         kind: 99,
-        ..harness::ask("rewrite")
+        ..crate::harness::ask("rewrite")
     };
     assert!(OperationKind::try_from(ask.kind).is_err());
     stream.say(Body::LeaseAsk(ask)).await;
@@ -408,7 +406,7 @@ async fn values_and_messages_of_a_later_spoke_are_refused_or_passed_over() {
     let reason = stream.until("an answer", waits).await;
     assert!(reason.contains("kind 99: update fleet-hub"), "{reason}");
     // It holds nobody up.
-    stream.say(Body::LeaseAsk(harness::ask("job"))).await;
+    stream.say(Body::LeaseAsk(crate::harness::ask("job"))).await;
     assert_eq!(stream.granted().await.operation, "job");
     let mut view = fleet.operator().await;
     let rows = view.list(ListRequest {

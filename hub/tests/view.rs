@@ -1,9 +1,6 @@
 //! What people read of single objects, and of what happened.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod harness;
-
-use harness::{Fleet, ID, Spoke, keep_last, object, policy, repository};
+use crate::harness::{Fleet, ID, Spoke, keep_last, object, policy, repository};
 use proto::time::from_unix_millis;
 use proto::v1::object_state::Body as Object;
 use proto::v1::row::Body;

@@ -1,5 +1,4 @@
 //! The entrypoint of backup pods, run for real: a POSIX shell, awk, restic.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! The modules of the spoke form layers: no cycle, and no arrow that points up.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

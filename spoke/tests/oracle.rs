@@ -5,7 +5,6 @@
 //!
 //! `weak-key` is an empty repository whose key is derived from its password in no time (scrypt with N=2): a call of
 //! restic takes 25 ms instead of 600.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

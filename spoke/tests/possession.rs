@@ -1,6 +1,5 @@
 //! The key that proves possession, with the real restic: it stays while passwords come and go, and a copy by restic has
 //! another one.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,4 @@
 //! What a ResticRestore asks restic for, with the entrypoint of its pod and a real restic.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;

@@ -1,5 +1,4 @@
 //! A command's output on its way to restic, with the program itself, real sockets and a real restic.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -307,9 +307,6 @@ mod tests {
             std::fs::write(path, &wanted).unwrap();
             return;
         }
-        assert!(
-            text == wanted,
-            "docs/access.md is out of date: FLEET_WRITE_DOCS=1 cargo test -p hub --lib the_page_is"
-        );
+        assert!(text == wanted, "docs/access.md is out of date: make gen");
     }
 }

@@ -4,8 +4,8 @@ use hub::store::collect::{DAY, HOUR};
 use proto::v1::spoke_message::Body;
 use proto::v1::{Claim, ClaimsReport, NamespaceClaims};
 
-use super::harness::Spoke;
 use super::stage::ago;
+use crate::harness::Spoke;
 
 /// More than a page of the dashboard.
 const OPEN: u64 = 56;

@@ -18,7 +18,7 @@ use proto::v1::{
 };
 
 use super::claims;
-use super::harness::{Fleet, ID, OTHER, Spoke, keep_last};
+use crate::harness::{Fleet, ID, OTHER, Spoke, keep_last};
 
 const MINUTE: i64 = 60_000;
 

@@ -9,9 +9,9 @@ use serde_json::json;
 use spoke::notify::{Addresses, Occasion, Pace, Secrets, Unread};
 use spoke::world::Key;
 
-use crate::receivers::Mailpit;
-use crate::sink::Sink;
-use crate::{Data, Store, pace, start, start_on, start_with};
+use super::receivers::Mailpit;
+use super::sink::Sink;
+use super::{Data, Store, pace, start, start_on, start_with};
 
 /// Panics at the first look.
 #[derive(Default)]

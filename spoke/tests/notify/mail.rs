@@ -3,8 +3,8 @@
 use serde_json::json;
 use spoke::notify::Occasion;
 
-use crate::receivers::Mailpit;
-use crate::start;
+use super::receivers::Mailpit;
+use super::start;
 
 #[tokio::test]
 async fn mail_goes_by_starttls_with_a_password_to_a_server_that_is_trusted() {

@@ -4,9 +4,9 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 use spoke::notify::Occasion;
 
-use crate::receivers::Pushgateway;
-use crate::sink::Sink;
-use crate::start;
+use super::receivers::Pushgateway;
+use super::sink::Sink;
+use super::start;
 
 #[tokio::test]
 async fn a_pushgateway_has_the_figures_of_each_backup_under_its_group() {

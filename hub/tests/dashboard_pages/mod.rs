@@ -1,16 +1,13 @@
 //! The dashboard in Chromium, at a hub whose clusters are played: `make ui-test`. Needs Node, Chromium and the built
 //! dashboard, so it runs only when it is asked for.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod claims;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod stage;
 
 use std::path::Path;
 use std::process::Stdio;
 
-use harness::Fleet;
+use crate::harness::Fleet;
 use proto::v1::CreateLoginRequest;
 use proto::v1::fleet_admin_client::FleetAdminClient;
 

@@ -1,6 +1,5 @@
 //! Notifications against real receivers: Debian's Pushgateway, mailpit, and a sink that checks requests as receivers
 //! document them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod delivery;
 mod mail;

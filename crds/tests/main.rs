@@ -1,0 +1,8 @@
+//! The kinds against Kubernetes, restic and the original.
+//! One program, since each would be compiled and linked with all that they share.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod drift;
+mod kubernetes;
+mod original;
+mod restic;
