@@ -57,6 +57,7 @@ test)
   alone locks:: authority:: hooks::kills::operator_and_pod_killed "${skipped[@]}"
   ;;
 long)
+  FLEET_TEST_CASES=1000 cargo test --workspace --test spoke_tests oracle::
   together "${long[@]}"
   alone "${long_alone[@]}"
   ;;

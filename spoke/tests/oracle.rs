@@ -18,7 +18,8 @@ use spoke::worker::plan::{self, Decision, RuleVerdict};
 use spoke::worker::{forget, select};
 
 const POOL: usize = 240;
-const CASES: u64 = 1_000;
+/// Unless `FLEET_TEST_CASES` says otherwise; `make long` has more.
+const CASES: u64 = 300;
 const THREADS: u64 = 4;
 const TAGS: [&str; 5] = [
     "daily",
@@ -328,7 +329,8 @@ fn case(seed: u64, pool: &[PathBuf]) -> (usize, usize) {
 
 #[test]
 fn a_plan_keeps_exactly_the_union_of_what_restic_keeps_for_each_policy() {
-    let first: u64 = std::env::var("FLEET_TEST_SEED").map_or(0, |seed| seed.parse().unwrap());
+    let number = |name: &str, unless: u64| std::env::var(name).map_or(unless, |text| text.parse().unwrap());
+    let (first, cases) = (number("FLEET_TEST_SEED", 0), number("FLEET_TEST_CASES", CASES));
     let dir = tempfile::tempdir().unwrap();
     let (whole, data) = (dir.path().join("pool"), dir.path().join("data"));
     repository(&whole);
@@ -342,7 +344,7 @@ fn a_plan_keeps_exactly_the_union_of_what_restic_keeps_for_each_policy() {
         let pool = &pool;
         let part = |n| {
             move || {
-                (0..CASES)
+                (0..cases)
                     .filter(|c| c % THREADS == n)
                     .map(|c| case(first + c, pool))
                     .collect::<Vec<_>>()
@@ -355,7 +357,7 @@ fn a_plan_keeps_exactly_the_union_of_what_restic_keeps_for_each_policy() {
             idle += usize::from(gone == 0);
         }
     });
-    eprintln!("{CASES} cases: {removed} of {snapshots} snapshots go; in {idle} cases none");
+    eprintln!("{cases} cases: {removed} of {snapshots} snapshots go; in {idle} cases none");
     // The cases say something: they neither keep nor remove nearly everything.
     assert!(
         removed * 20 > snapshots && removed * 10 < snapshots * 9,
