@@ -294,6 +294,8 @@ impl Servers {
         let env = [
             // In memory only.
             ("RCLONE_CONFIG", ""),
+            // Where one is set for other programs, Debian's rclone does not start.
+            ("AWS_CA_BUNDLE", ""),
             ("RCLONE_S3_PROVIDER", "Minio"),
             ("RCLONE_S3_ENDPOINT", &endpoint),
             ("RCLONE_S3_ACCESS_KEY_ID", S3_USER),
