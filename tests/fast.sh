@@ -8,7 +8,7 @@ log=target/unit-tests.log
 cargo test --workspace --no-run || exit
 cargo test --workspace --lib --bins >"$log" 2>&1 &
 units=$!
-cargo test --workspace --test '*'
+cargo test --workspace --test '*' -- --test-threads 4
 others=$?
 wait $units
 units=$?

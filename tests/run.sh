@@ -15,11 +15,11 @@ testbed=target/$target/debug/testbed
 # They stand in `make long`, so that `make test` stays quick. The first run beside others, the second alone.
 long=(
   alerts::backups:: alerts::repositories:: console:: many::no_run_begins progress::a_long_backup
-  rights::a_backup_reads_only_what_changed
+  rights::a_backup_reads_only_what_changed rotation::
 )
 long_alone=(
   alerts::hub:: alerts::operator:: locks::check::a_damaged_pack locks::collector:: locks::left::locks_of_a_killed locks::many:: locks::restored::
-  locks::alone::while_the_hub_is_away locks::away:: hooks::kills::restic_killed upgrade::
+  locks::alone::while_the_hub_is_away locks::alone::new_backups_hold locks::away:: locks::copied:: hooks::kills::restic_killed upgrade::
 )
 # Neither beside others nor in a suite of `make test`.
 apart=(charts:: dashboard:: locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub:: versions::)

@@ -50,8 +50,9 @@ for tool in buildah go cargo; do command -v $tool >/dev/null || fail "$tool is m
 # For the image of the operator: asked for here, not when all has been compiled.
 command -v readelf >/dev/null || fail "readelf is missing: apt-get install binutils"
 case " $ARCHS " in *" $native "*) [ -x /usr/bin/ssh ] || fail "/usr/bin/ssh is missing, which is in the image: apt-get install openssh-client" ;; esac
-# The project's own program that writes what images are made of, with the features of all others.
-cargo build -q --workspace --bins
+# The project's own program that writes what images are made of, with the features of all others. Built without the time of
+# the commit, as everywhere else: with another environment cargo builds all that has C in it anew.
+env -u SOURCE_DATE_EPOCH cargo build -q --workspace --bins
 release=target/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/release
 
 # Binaries without a trace of where they were built.

@@ -10,3 +10,4 @@ mod oracle;
 mod possession;
 mod restore;
 mod stream;
+mod weak_key;

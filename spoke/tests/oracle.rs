@@ -2,9 +2,6 @@
 //! of what `restic forget --dry-run` keeps for each policy alone, what no policy selects, and what no policy that would
 //! remove it may remove: previews, suspended and unclear policies, those of their own cluster alone, snapshots of
 //! clusters that are not bound and of none.
-//!
-//! `weak-key` is an empty repository whose key is derived from its password in no time (scrypt with N=2): a call of
-//! restic takes 25 ms instead of 600.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,6 +13,8 @@ use rand::rngs::StdRng;
 use spoke::restic::{Snapshot, output};
 use spoke::worker::plan::{self, Decision, RuleVerdict};
 use spoke::worker::{forget, select};
+
+use crate::weak_key::repository;
 
 const POOL: usize = 240;
 /// Unless `FLEET_TEST_CASES` says otherwise; `make long` has more.
@@ -51,19 +50,6 @@ fn restic(repository: &Path, arguments: &[String]) -> Vec<u8> {
 
 fn words<S: ToString>(words: &[S]) -> Vec<String> {
     words.iter().map(S::to_string).collect()
-}
-
-/// An empty repository in `at`.
-fn repository(at: &Path) {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/weak-key");
-    for folder in ["data", "index", "keys", "locks", "snapshots"] {
-        std::fs::create_dir_all(at.join(folder)).unwrap();
-    }
-    std::fs::copy(fixture.join("config"), at.join("config")).unwrap();
-    for key in std::fs::read_dir(fixture.join("keys")).unwrap() {
-        let key = key.unwrap();
-        std::fs::copy(key.path(), at.join("keys").join(key.file_name())).unwrap();
-    }
 }
 
 fn some<'a>(random: &mut StdRng, of: &[&'a str], chance: f64) -> Vec<&'a str> {

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::weak_key;
+
 /// A repository with one snapshot of the folder `backup`, and the folder `restore`.
 struct Bench {
     dir: tempfile::TempDir,
@@ -24,7 +26,7 @@ impl Bench {
         for file in files {
             bench.write(&format!("backup/{file}"), file);
         }
-        assert!(bench.restic(&["init", "-q"]).status().unwrap().success());
+        weak_key::repository(&bench.path("repository"));
         bench
     }
 
@@ -44,7 +46,7 @@ impl Bench {
         let mut command = Command::new(program);
         command.current_dir(self.dir.path()).env("PATH", path);
         command
-            .env("RESTIC_PASSWORD", "x")
+            .env("RESTIC_PASSWORD", "p")
             .env("RESTIC_REPOSITORY", self.path("repository"))
             .env("RESTIC_CACHE_DIR", self.path("cache"));
         command

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::weak_key;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fleet-spoke");
 
 /// A pod's folder: where the containers meet, and a repository.
@@ -18,7 +20,7 @@ impl Pod {
         let pod = Pod {
             dir: tempfile::tempdir().unwrap(),
         };
-        assert!(pod.restic(&["init", "-q"]).status.success());
+        weak_key::repository(&pod.path("repository"));
         pod
     }
 
@@ -49,7 +51,7 @@ impl Pod {
 
     fn restic(&self, arguments: &[&str]) -> Output {
         Command::new("restic")
-            .env("RESTIC_PASSWORD", "x")
+            .env("RESTIC_PASSWORD", "p")
             .env("RESTIC_REPOSITORY", self.path("repository"))
             .env("RESTIC_CACHE_DIR", self.path("cache"))
             .args(arguments)

@@ -3,6 +3,9 @@
 //! could not read says which read failed. Real restic, restic's REST server, and the worker's own code; no cluster.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+#[path = "../../spoke/tests/weak_key.rs"]
+mod weak_key;
+
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -101,16 +104,8 @@ impl Server {
 
     /// Four snapshots of each of two clusters, one a year.
     fn fill(&mut self) {
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spoke/tests/weak-key");
         let pool = self.pool();
-        for folder in ["data", "index", "keys", "locks", "snapshots"] {
-            std::fs::create_dir_all(pool.join(folder)).unwrap();
-        }
-        std::fs::copy(fixture.join("config"), pool.join("config")).unwrap();
-        for key in std::fs::read_dir(fixture.join("keys")).unwrap() {
-            let key = key.unwrap();
-            std::fs::copy(key.path(), pool.join("keys").join(key.file_name())).unwrap();
-        }
+        weak_key::repository(&pool);
         let config: serde_json::Value =
             serde_json::from_str(&self.restic(&pool, &["cat", "config", "--json"])).unwrap();
         config["id"].as_str().unwrap().clone_into(&mut self.restic_id);

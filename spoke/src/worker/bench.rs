@@ -10,6 +10,9 @@ use tokio::sync::watch;
 use super::child::{Leave, Restic};
 use super::contend::Lease;
 
+#[path = "../../tests/weak_key.rs"]
+mod weak_key;
+
 /// A new, empty repository.
 pub struct Bench {
     pub dir: tempfile::TempDir,
@@ -61,9 +64,8 @@ impl Bench {
         let (leave, receiver) = watch::channel(Leave::Go);
         let mut restic = restic(program(), receiver);
         restic.variables = variables.map(|(k, v)| (k.to_owned(), v)).into();
-        let bench = Bench { dir, leave, restic };
-        bench.well(&["init"]);
-        bench
+        weak_key::repository(&dir.path().join("repository"));
+        Bench { dir, leave, restic }
     }
 
     /// A command of the real restic.
