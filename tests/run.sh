@@ -24,7 +24,8 @@ long_alone=(
 # Neither beside others nor in a suite of `make test`.
 apart=(charts:: dashboard:: locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub:: versions::)
 
-together() { cargo test --workspace --test e2e -- --ignored --test-threads 4 "$@"; }
+# What a test says when it fails is printed at once: a suite that is ended from outside says nothing at its end.
+together() { cargo test --workspace --test e2e -- --ignored --nocapture --test-threads 4 "$@"; }
 alone() { cargo test --workspace --test e2e -- --ignored --nocapture --test-threads 1 "$@"; }
 # --skip before each argument.
 without() { printf -- '--skip\n%s\n' "$@"; }

@@ -59,7 +59,7 @@ fn well(place: &Place, request: &str) {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn a_password_is_changed_while_two_clusters_back_up_and_the_old_one_opens_nothing_in_the_end() {
     let url = rest("rotate");
     let (a, b) = (Place::new("a", "rotate"), Place::new("b", "rotate"));

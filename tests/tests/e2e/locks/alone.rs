@@ -178,7 +178,7 @@ fn without_a_hub_a_lease_of_the_cluster_is_the_lock_and_status_says_so() {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn new_backups_hold_while_running_ones_end_before_maintenance() {
     without_coalescing();
     let (place, url) = (Place::new("a", "drained"), s3(0, "drained"));

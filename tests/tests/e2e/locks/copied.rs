@@ -44,7 +44,7 @@ fn copied(place: &Place) -> (Value, Value) {
 }
 
 #[test]
-#[ignore = "needs clusters: make test"]
+#[ignore = "needs clusters: make long"]
 fn a_cloned_repository_has_two_rows_and_each_store_is_kept_by_its_own_runs() {
     let (a, b) = (Place::new("a", "cloned"), Place::new("b", "cloned"));
     a.apply(&[a.repository("nas", &faulty("cloned"))]);
