@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
@@ -41,13 +41,14 @@ const KINDS: &[(&str, (&str, &str), &str, &str)] = &[
     ),
 ];
 
-/// An object as it is now, without its managed fields; null when there is none. `object` is `kind/name` as kubectl has it.
+/// An object as it is now, without its managed fields; null when there is none. `object` is `kind/name` as kubectl has it, or
+/// a kind, for the list of all of them.
 ///
 /// # Errors
 /// The API server did not answer, or refused.
 pub fn get(cluster: &Cluster, namespace: &str, object: &str) -> anyhow::Result<Value> {
-    let (kind, name) = object.split_once('/').context("an object is kind/name")?;
-    let Some(resource) = resource(kind) else {
+    let one = object.split_once('/');
+    let Some((resource, name)) = one.and_then(|(kind, name)| Some((resource(kind)?, name))) else {
         let words = ["-n", namespace, "get", object, "--ignore-not-found", "-o", "json"];
         let text = cluster.kubectl(&words)?;
         return if text.is_empty() {
