@@ -6,3 +6,5 @@ mod drift;
 mod kubernetes;
 mod original;
 mod restic;
+#[path = "../../spoke/tests/weak_key.rs"]
+mod weak_key;

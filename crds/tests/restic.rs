@@ -7,22 +7,15 @@ use std::str::FromStr as _;
 
 use crds::rules::{Rule, Span};
 
+use crate::weak_key;
+
 struct Repository(tempfile::TempDir);
 
 impl Repository {
-    /// One snapshot, without tags. Its key is derived in no time.
+    /// One snapshot, without tags.
     fn create() -> Repository {
         let repository = Repository(tempfile::tempdir().unwrap());
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spoke/tests/weak-key");
-        let at = repository.place();
-        for folder in ["data", "index", "keys", "locks", "snapshots"] {
-            std::fs::create_dir_all(at.join(folder)).unwrap();
-        }
-        std::fs::copy(fixture.join("config"), at.join("config")).unwrap();
-        for key in std::fs::read_dir(fixture.join("keys")).unwrap() {
-            let key = key.unwrap();
-            std::fs::copy(key.path(), at.join("keys").join(key.file_name())).unwrap();
-        }
+        weak_key::repository(&repository.place());
         let file = repository.0.path().join("file");
         std::fs::write(&file, "x").unwrap();
         repository

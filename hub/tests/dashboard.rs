@@ -177,7 +177,8 @@ async fn whole(answer: Response<hyper::body::Incoming>) -> Answer {
     }
 }
 
-async fn own_login(fleet: &Fleet, who: &str) -> String {
+/// A token with which a person logs in at the dashboard.
+pub async fn own_login(fleet: &Fleet, who: &str) -> String {
     let mut admin = FleetAdminClient::new(fleet.view_as(who).await);
     admin
         .create_login(CreateLoginRequest {})

@@ -7,19 +7,8 @@ mod stage;
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::dashboard::own_login as login;
 use crate::harness::Fleet;
-use proto::v1::CreateLoginRequest;
-use proto::v1::fleet_admin_client::FleetAdminClient;
-
-async fn login(fleet: &Fleet, who: &str) -> String {
-    let mut admin = FleetAdminClient::new(fleet.view_as(who).await);
-    admin
-        .create_login(CreateLoginRequest {})
-        .await
-        .unwrap()
-        .into_inner()
-        .token
-}
 
 /// `FLEET_UI_COMMAND` names another command to run at the hub, such as a browser.
 #[tokio::test(flavor = "multi_thread")]
