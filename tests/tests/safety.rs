@@ -166,3 +166,26 @@ fn the_script_runs_each_test_in_the_suite_that_it_names() {
         );
     }
 }
+
+/// Cargo finds no test by itself where a crate has one program for all of them.
+#[test]
+fn each_file_of_tests_is_in_the_program_of_its_crate() {
+    for crate_ in ["cli", "crds", "hub", "spoke"] {
+        let dir = root().join(crate_).join("tests");
+        let program = std::fs::read_to_string(dir.join("main.rs")).unwrap();
+        let modules: BTreeSet<&str> = program
+            .lines()
+            .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
+            .collect();
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let is_source = path.extension().is_some_and(|e| e == "rs") || path.join("mod.rs").exists();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            assert!(
+                !is_source || name == "main" || modules.contains(name),
+                "{} is no part of {crate_}/tests/main.rs, so its tests never run",
+                path.display()
+            );
+        }
+    }
+}
