@@ -245,9 +245,18 @@ impl Place {
         self.cluster.kubectl(&all)
     }
 
-    /// An object as it is now; null when there is none.
+    /// An object as it is now; null when there is none. A read that fails ends the test: it does not mean that there is none.
     pub fn get(&self, object: &str) -> Value {
-        tests::reader::get(&self.cluster, &self.namespace, object).unwrap_or_default()
+        self.read(object).unwrap_or_else(|error| {
+            panic!(
+                "{}/{object} in cluster {} cannot be read: {error:#}",
+                self.namespace, self.cluster.name
+            )
+        })
+    }
+
+    fn read(&self, object: &str) -> anyhow::Result<Value> {
+        tests::reader::get(&self.cluster, &self.namespace, object)
     }
 
     /// Waits until an object is as described.
@@ -265,16 +274,18 @@ impl Place {
     ) -> Value {
         let end = Instant::now() + limit;
         loop {
-            let now = self.get(object);
-            if holds(&now) {
-                return now;
-            }
-            if Instant::now() > end {
-                keep_logs(bed());
-                panic!(
-                    "{}/{object} in cluster {}: {what} did not come; status is {:#}",
-                    self.namespace, self.cluster.name, now["status"]
-                );
+            let now = self.read(object);
+            match &now {
+                Ok(now) if holds(now) => return now.clone(),
+                _ if Instant::now() <= end => {}
+                now => {
+                    keep_logs(bed());
+                    let status = now.as_ref().map(|now| &now["status"]);
+                    panic!(
+                        "{}/{object} in cluster {}: {what} did not come; status is {status:#?}",
+                        self.namespace, self.cluster.name
+                    );
+                }
             }
             std::thread::sleep(Duration::from_millis(300));
         }
