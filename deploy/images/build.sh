@@ -66,7 +66,8 @@ binaries() {
   [ "$1" != arm64 ] || options+=(JEMALLOC_SYS_WITH_LG_PAGE=16)
   env "${options[@]}" "CARGO_TARGET_${variable}_RUSTFLAGS=-C target-feature=+crt-static --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
     "CARGO_TARGET_${variable}_LINKER=$cc" "CC_${target//-/_}=$cc" \
-    cargo build --release --locked --target "$target" --target-dir "target/images/cargo" -p spoke -p hub -p cli --bins
+    cargo build --release --locked --target "$target" --target-dir "target/images/cargo" -p spoke -p hub -p cli --bins \
+    --features spoke/jemalloc,hub/jemalloc
 }
 
 # With the tag of restic's own releases, without which it is half as large again.

@@ -9,6 +9,7 @@ use spoke::config::LogFormat;
 use tracing_subscriber::EnvFilter;
 
 // glibc's allocator keeps what a burst of a thousand resources needed; jemalloc gives it back.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
