@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # The version before, as long as none has a tag.
-untagged=8b9ed87
+untagged=36120b2c
 
 named=${1:-$(git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo "$untagged")}
 commit=$(git rev-parse --verify --quiet "$named^{commit}") || {
@@ -30,6 +30,9 @@ if [ ! -e "$folder/made" ]; then
   # Both versions are loaded side by side.
   find "$folder/deploy" -name '*.yaml' -exec sed -Ei \
     -e 's#(ghcr.io/restic-fleet/(spoke|hub)):[A-Za-z0-9._-]+#\1:previous#' -e 's#newTag: [A-Za-z0-9._-]+#newTag: previous#' {} +
+  for values in "$folder"/deploy/charts/*/values.yaml; do
+    [ ! -e "$values" ] || sed -i 's#^  tag: ""#  tag: previous#' "$values"
+  done
   # Versions that had none were applied file by file, and are the same by one.
   [ -e "$folder/deploy/hub/kustomization.yaml" ] ||
     printf 'resources: [%s]\n' "$(cd "$folder/deploy/hub" && printf '%s, ' *.yaml)" >"$folder/deploy/hub/kustomization.yaml"

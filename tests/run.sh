@@ -1,12 +1,12 @@
 #!/bin/bash
 # End-to-end tests on a bed of their own. What was there before is removed first, and everything afterwards.
-# Usage: tests/run.sh [test|long|faults|rights|backends|charts|upgrade]
+# Usage: tests/run.sh [test|long|faults|rights|backends|charts|upgrade|helm-upgrade]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export FLEET_SUITE=${1:-test}
 case $FLEET_SUITE in
-test | long | faults | rights | backends | charts | upgrade) ;;
-*) echo "usage: tests/run.sh [test|long|faults|rights|backends|charts|upgrade]" >&2; exit 2 ;;
+test | long | faults | rights | backends | charts | upgrade | helm-upgrade) ;;
+*) echo "usage: tests/run.sh [test|long|faults|rights|backends|charts|upgrade|helm-upgrade]" >&2; exit 2 ;;
 esac
 target=${CARGO_BUILD_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
 testbed=target/$target/debug/testbed
@@ -79,7 +79,8 @@ charts)
   alone charts::install::
   [ "${2:-}" = install ] || alone charts::dry_run:: charts::namespaces::
   ;;
-upgrade)
+upgrade | helm-upgrade)
+  [ "$FLEET_SUITE" = upgrade ] || "$testbed" build --charts
   # Begins with the version before, which tests/previous.sh has made.
   : "${FLEET_PREVIOUS:?run make upgrade-test}"
   alone versions::

@@ -248,3 +248,15 @@ pub fn load(socket: &Path, loaded: &Path, archives: &[PathBuf]) -> anyhow::Resul
     }
     Ok(())
 }
+
+/// Gives an image that a containerd has another name as well.
+///
+/// # Errors
+/// It does not have it.
+pub fn tag(socket: &Path, image: &str, name: &str) -> anyhow::Result<()> {
+    let socket = socket.to_string_lossy();
+    let tag = [
+        "-a", &socket, "-n", "k8s.io", "images", "tag", "--force", image, name,
+    ];
+    run("ctr", &tag).map(drop)
+}

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod bed;
+pub mod charts;
 pub mod cluster;
 pub mod database;
 pub mod emulators;

@@ -6,7 +6,7 @@ use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{Bed, Cluster, fleet};
+use tests::{Bed, Cluster, charts, fleet};
 
 /// What a person would wait for, with room for a busy machine.
 pub const SOON: Duration = Duration::from_secs(90);
@@ -27,6 +27,8 @@ pub struct Suite {
     retry_lock: &'static str,
     /// How often two clusters ask at the same moment.
     pub rounds: usize,
+    /// Installed by its charts, not by its manifests.
+    pub by_charts: bool,
 }
 
 impl Suite {
@@ -41,6 +43,7 @@ impl Suite {
             // Longer than any test holds a lock.
             retry_lock: "30m",
             rounds: 3,
+            by_charts: false,
         };
         match name {
             "" | "test" => test,
@@ -55,11 +58,12 @@ impl Suite {
                 ..test
             },
             // A hub that is put back is away for longer than the short life of a lease, and not for half of the usual one.
-            "upgrade" => Suite {
-                bed: "upgrade",
+            "upgrade" | "helm-upgrade" => Suite {
+                bed: name.to_owned().leak(),
                 ttl: Duration::from_secs(180),
                 delay: Duration::from_secs(10),
                 coalesce: "off",
+                by_charts: name == "helm-upgrade",
                 ..test
             },
             // A part of the tests on a bed of its own.
@@ -120,7 +124,10 @@ pub fn bed() -> &'static Bed {
                 .workspace
                 .previous_images(&folder)
                 .and_then(|images| bed.load(&images))
-                .and_then(|()| fleet::install_from(&bed, &folder.join("deploy"), &settings, &[], &hub)),
+                .and_then(|()| match (suite().by_charts, folder.join("deploy")) {
+                    (true, deploy) => charts::install_from(&bed, &deploy, &settings, &hub),
+                    (false, deploy) => fleet::install_from(&bed, &deploy, &settings, &[], &hub),
+                }),
             None => fleet::install_with(&bed, &settings, &own, &hub),
         };
         if let Err(error) = installed {

@@ -61,23 +61,7 @@ fn kubeconfig() -> std::path::PathBuf {
 fn pull(cluster: &Cluster) {
     let tag = concat!("v", env!("CARGO_PKG_VERSION"));
     for (made, name) in [(images::SPOKE, "spoke"), (images::HUB, "hub")] {
-        let socket = cluster.socket();
-        let wanted = format!("{REGISTRY}/{name}:{tag}");
-        let done = Command::new("ctr")
-            .args([
-                "-a",
-                &socket.to_string_lossy(),
-                "-n",
-                "k8s.io",
-                "images",
-                "tag",
-                "--force",
-                made,
-                &wanted,
-            ])
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{}", text(&done.stderr));
+        images::tag(&cluster.socket(), made, &format!("{REGISTRY}/{name}:{tag}")).unwrap();
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tests::{Cluster, fleet, images};
 
-use crate::support::{bed, previous};
+use crate::support::{bed, previous, suite};
 
 /// Which way the versions change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,18 +37,19 @@ impl Way {
         }
     }
 
-    const fn heading(self) -> &'static str {
-        match self {
-            Way::Up => "\n## From version to version\n",
-            Way::Back => "\n### Back to the version before\n",
-        }
-    }
-
-    /// What the blocks of the section are for, in their order.
-    const fn blocks_for(self) -> &'static [What] {
-        match self {
-            Way::Up => &[What::Hub, What::Operator],
-            Way::Back => &[What::Operator, What::Hub, What::Hub],
+    /// Sections of the page whose blocks of commands are this way, with how many of them to pass over, and what each of the
+    /// others is for, in their order. The store is put back in the same way whatever installed the hub.
+    fn sections(self) -> (&'static [(&'static str, usize)], &'static [What]) {
+        let up: &[What] = &[What::Hub, What::Operator];
+        let back: &[What] = &[What::Operator, What::Hub, What::Hub];
+        match (self, suite().by_charts) {
+            (Way::Up, false) => (&[("## From version to version", 0)], up),
+            (Way::Up, true) => (&[("### With Helm", 0)], up),
+            (Way::Back, false) => (&[("### Back to the version before", 0)], back),
+            (Way::Back, true) => (
+                &[("### Back with Helm", 0), ("### Back to the version before", 2)],
+                back,
+            ),
         }
     }
 
@@ -60,28 +61,25 @@ impl Way {
         }
     }
 
-    /// The blocks of commands of the section.
-    fn blocks(self) -> Vec<String> {
+    /// The commands of this way, and what each block of them is for.
+    fn blocks(self) -> (Vec<String>, &'static [What]) {
         let page = std::fs::read_to_string(bed().workspace.root.join("docs/upgrade.md")).unwrap();
-        let (_, section) = page.split_once(self.heading()).unwrap();
-        let section = section.split("\n#").next().unwrap();
-        let blocks = section.split("```sh\n").skip(1);
-        // They belong to the steps of a list.
-        let line = |line: &str| format!("{}\n", line.strip_prefix("   ").unwrap_or(line));
-        blocks
-            .map(|block| block.split("```").next().unwrap().lines().map(line).collect())
-            .collect()
-    }
-
-    /// What a person does for the whole fleet, in its order; the hub is in the first cluster.
-    pub fn steps(self) -> Vec<Step> {
-        let (blocks, clusters) = (self.blocks(), bed().clusters());
-        let wanted = self.blocks_for();
+        let (sections, wanted) = self.sections();
+        let blocks: Vec<String> = sections
+            .iter()
+            .flat_map(|(heading, others)| blocks(&page, heading).into_iter().skip(*others))
+            .collect();
         assert_eq!(
             blocks.len(),
             wanted.len(),
             "blocks of docs/upgrade.md for {self:?}"
         );
+        (blocks, wanted)
+    }
+
+    /// What a person does for the whole fleet, in its order; the hub is in the first cluster.
+    pub fn steps(self) -> Vec<Step> {
+        let ((blocks, wanted), clusters) = (self.blocks(), bed().clusters());
         let mut steps = Vec::new();
         for (what, block) in wanted.iter().zip(blocks) {
             let clusters = match what {
@@ -97,6 +95,18 @@ impl Way {
         }
         steps
     }
+}
+
+/// The blocks of commands of a section.
+fn blocks(page: &str, heading: &str) -> Vec<String> {
+    let (_, section) = page.split_once(&format!("\n{heading}\n")).unwrap();
+    let section = section.split("\n#").next().unwrap();
+    let blocks = section.split("```sh\n").skip(1);
+    // They belong to the steps of a list.
+    let line = |line: &str| format!("{}\n", line.strip_prefix("   ").unwrap_or(line));
+    blocks
+        .map(|block| block.split("```").next().unwrap().lines().map(line).collect())
+        .collect()
 }
 
 impl Step {
