@@ -49,8 +49,13 @@ ui-test: ui browser ## the dashboard in Chromium (installed if missing): every s
 binaries: ## fleet-spoke, fleet-hub, fleet and testbed
 	cargo build --workspace --bins
 
+# Without what only tests, benchmarks and releases need.
+.PHONY: demo-binaries
+demo-binaries:
+	cargo build --workspace $(addprefix --bin=,fleet-spoke fleet-hub fleet testbed demo)
+
 .PHONY: demo
-demo: bootstrap ui-if-node binaries ## two clusters back up into one repository, one of them a PostgreSQL that is written to
+demo: bootstrap ui-if-node demo-binaries ## two clusters back up into one repository, one of them a PostgreSQL that is written to
 	$(TESTBED) up --name demo --clusters a,b
 	$(BIN)/debug/demo
 
@@ -93,7 +98,7 @@ PREVIOUS ?=
 upgrade-test: bootstrap ## to this version from the one before (PREVIOUS=COMMIT) and back, on two clusters, while backups and a prune run
 	tests/previous.sh $(PREVIOUS)
 	$(MAKE) binaries
-	FLEET_PREVIOUS=$$(tests/previous.sh $(PREVIOUS)) tests/run.sh upgrade
+	for way in upgrade helm-upgrade; do FLEET_PREVIOUS=$$(tests/previous.sh $(PREVIOUS)) tests/run.sh $$way || exit 1; done
 
 .PHONY: images
 images: ui binaries ## images of operator and hub, with SBOM and provenance; REGISTRY=registry.example.org/backup pushes them
@@ -129,17 +134,18 @@ lint: binaries ## formatting, clippy, licences, generated files
 
 .PHONY: bench
 bench: bootstrap restic ## figures against goals, written to docs/benchmarks.md (about an hour; PARTS="lease link" measures these)
-	cargo build --release -p spoke -p hub -p cli
+	cargo build --release -p spoke -p hub -p cli --features spoke/jemalloc,hub/jemalloc
 	$(BIN)/debug/bench $(PARTS)
 
 SPOKES ?= 1000
 .PHONY: bench-fleet
 bench-fleet: binaries ## a hub with SPOKES simulated clusters of 100 resources (5 minutes; with 1000 or 10000 it is written to docs/benchmarks.md)
-	cargo build --release -p spoke -p hub -p cli
+	cargo build --release -p spoke -p hub -p cli --features spoke/jemalloc,hub/jemalloc
 	$(BIN)/debug/bench fleet --spokes $(SPOKES)
 
 .PHONY: gen
 gen: binaries ## generated files
 	$(BIN)/debug/crdgen deploy
 	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test hub_tests --test spoke_tests -- dashboard_contract:: observability::
+	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test crds_tests --test documents -- reference:: values::
 	FLEET_WRITE_DOCS=1 cargo test -q --workspace --lib --bins the_page_is

@@ -25,6 +25,7 @@ pub struct JobConfiguration {
     #[serde(default = "default_history")]
     #[schemars(range(min = 0))]
     pub successful_jobs_history_limit: i32,
+    /// Failed Jobs to keep. 0 counts as 1.
     #[serde(default = "default_history")]
     #[schemars(range(min = 0))]
     pub failed_jobs_history_limit: i32,
@@ -44,8 +45,10 @@ pub struct JobConfiguration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::resources")]
     pub resources: Option<Value>,
+    /// Labels of the nodes on which the pods run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that the pods bear.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
     /// core/v1 Affinity.

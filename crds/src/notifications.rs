@@ -67,6 +67,7 @@ fn bad_template() -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalSecret {
+    /// Name of a Secret in the namespace of the resource.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -77,8 +78,10 @@ pub struct LocalSecret {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PushgatewayConfig {
+    /// false sends nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Where the Pushgateway is.
     #[schemars(regex(pattern = "^https?://.*"), length(max = 2048))]
     #[x_kube(validation = Rule::new(url_rule()).message(BAD_URL))]
     pub url: String,
@@ -95,12 +98,15 @@ pub struct PushgatewayConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NtfyConfig {
+    /// false sends nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Where the server is.
     #[serde(rename = "serverURL")]
     #[schemars(regex(pattern = "^https?://.*"), length(max = 2048))]
     #[x_kube(validation = Rule::new(url_rule()).message(BAD_URL))]
     pub server_url: String,
+    /// What is subscribed to.
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_-]+$')").message("topic takes letters, digits, - and _"))]
     pub topic: String,
@@ -146,6 +152,7 @@ pub enum MailTls {
     validation = Rule::new("!has(self.tls) || self.tls != 'None' || !has(self.credentialsSecretRef)").message(PLAIN_PASSWORD)
 )]
 pub struct EmailConfig {
+    /// false sends nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Host and port; port 587 unless given.
@@ -153,6 +160,7 @@ pub struct EmailConfig {
     #[schemars(length(max = 300))]
     #[x_kube(validation = Rule::new(r"self.matches('^(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?$')").message(BAD_SMTP_SERVER))]
     pub smtp_server: Option<String>,
+    /// The sender's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 320))]
     #[x_kube(validation = Rule::new(r"self.matches('^[^\\x00-\\x1f]*[^@\\s]@[^@\\s]+$')").message(BAD_ADDRESS))]
@@ -184,8 +192,10 @@ pub struct EmailConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookConfig {
+    /// false sends nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Where the document is sent.
     #[schemars(length(max = 2048))]
     #[x_kube(validation = Rule::new(url_rule()).message(BAD_URL))]
     pub url: String,
@@ -207,6 +217,7 @@ pub struct WebhookConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SlackConfig {
+    /// false sends nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Secret with `url`: with it, anybody can post. Where it is needed also `ca.crt`.

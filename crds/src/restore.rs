@@ -130,11 +130,13 @@ fn unchanged_while_at_work() -> String {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotSelector {
+    /// Changes nothing: the newest that fits is always meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest: Option<bool>,
     /// Tags that the snapshot must carry, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// Host name that the snapshot must have; any unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// Only snapshots from before this time.
@@ -160,6 +162,7 @@ pub struct RestoreTarget {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PvcTarget {
+    /// Name of the claim, in the namespace of the resource.
     pub claim_name: String,
     /// Folder in the volume; its root unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -172,7 +175,9 @@ pub struct PvcTarget {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NewPvc {
+    /// Name of the claim, in the namespace of the resource.
     pub name: String,
+    /// Class of the claim; the cluster's default unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class_name: Option<String>,
     /// ReadWriteOnce unless given.

@@ -148,6 +148,7 @@ pub struct PolicySelector {
     #[schemars(length(max = 64), inner(length(max = 340)))]
     #[x_kube(validation = Rule::new(rules::tags_rule()).message(rules::BAD_TAGS))]
     pub tags: Vec<String>,
+    /// Host name that a snapshot must have; any unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new(rules::hostname_rule()).message(rules::BAD_HOSTNAME))]

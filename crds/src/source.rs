@@ -36,6 +36,7 @@ pub struct BackupSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PvcSource {
+    /// Name of the claim.
     pub claim_name: String,
     /// Folders and files in the volume; all of it unless given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Variable {
+    /// Name of the variable.
     #[schemars(length(min = 1, max = 64))]
     pub name: String,
     /// Arrives as it is written: `$(NAME)` is not replaced.

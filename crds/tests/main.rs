@@ -5,6 +5,7 @@
 mod drift;
 mod kubernetes;
 mod original;
+mod reference;
 mod restic;
 #[path = "../../spoke/tests/weak_key.rs"]
 mod weak_key;

@@ -11,6 +11,8 @@ pub mod hold;
 pub mod order;
 pub mod plan;
 pub mod possession;
+#[cfg(test)]
+mod reference;
 pub mod renewal;
 mod rule;
 pub mod text;

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 #[path = "documents/pages.rs"]
 mod pages;
+#[path = "documents/values.rs"]
+mod values;
 
 use self::pages::{lines, root};
 
