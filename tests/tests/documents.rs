@@ -71,6 +71,39 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
     assert!(seen > 50, "only {seen} links were found");
 }
 
+/// Who is woken by an alert reads what it means, what it does to the backups, where to look and how to mend it.
+#[test]
+fn each_alert_has_its_section_with_severity_impact_look_and_mend() {
+    let text = std::fs::read_to_string(root().join("deploy/alerts.yaml")).unwrap();
+    let alerts: Value = serde_saphyr::from_str(&text).unwrap();
+    let runbook = std::fs::read_to_string(root().join("docs/runbook.md")).unwrap();
+    let groups = alerts["groups"].as_array().unwrap();
+    let rules: Vec<&Value> = groups
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap())
+        .filter(|rule| rule["alert"].is_string())
+        .collect();
+    assert_eq!(
+        rules.len(),
+        runbook.matches("\n## ").count(),
+        "alerts and sections"
+    );
+    for rule in rules {
+        let name = rule["alert"].as_str().unwrap();
+        let (_, section) = runbook.split_once(&format!("\n## {name}\n\n")).expect(name);
+        let section = section.split("\n## ").next().unwrap();
+        let severity = rule["labels"]["severity"].as_str().unwrap();
+        let begins = format!(
+            "{}. ",
+            severity.replacen(|_: char| true, &severity[..1].to_uppercase(), 1)
+        );
+        assert!(section.starts_with(&begins), "{name} is {severity}: {section}");
+        for part in ["\n\nImpact: ", "\n\nLook: ", "\n\nMend: "] {
+            assert_eq!(section.matches(part).count(), 1, "{name}:{part}");
+        }
+    }
+}
+
 #[test]
 fn every_alert_and_condition_is_linked_to_a_heading_that_exists() {
     let alerts = std::fs::read_to_string(root().join("deploy/alerts.yaml")).unwrap();
