@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tests::Cluster;
 use tests::images::{self, previous as tagged};
 use tests::storage_log::{self, Grant};
+use tests::{Cluster, charts};
 
 use crate::locks::deleting::{MENDED, slow, until_end, within};
 use crate::locks::{lock, try_lock, two, worker};
 use crate::retention::{make_snapshots, repository_id, restic, start};
-use crate::support::{Place, bed, faulty, fleet_json, keep_logs, noise, previous, rest, s3};
+use crate::support::{Place, bed, faulty, fleet_json, keep_logs, noise, previous, rest, s3, suite};
 use ways::{Way, What};
 
 /// Of the namespaces, and of the repository that is pruned.
@@ -143,7 +143,7 @@ impl Scene {
             printed += &step.run();
             if step.what == What::Operator {
                 let image = match way {
-                    Way::Up => images::SPOKE.to_owned(),
+                    Way::Up => later(images::SPOKE),
                     Way::Back => tagged(images::SPOKE),
                 };
                 within(TURN, "an operator of this version that leads", || {
@@ -224,6 +224,14 @@ impl Scene {
     }
 }
 
+/// An image of this version, as what installs it here calls it.
+fn later(image: &str) -> String {
+    match suite().by_charts {
+        true => charts::released(image),
+        false => image.to_owned(),
+    }
+}
+
 /// Images of all pods of ours.
 fn images_in_use() -> Vec<String> {
     let pods = bed().clusters().into_iter().flat_map(|cluster| {
@@ -252,8 +260,8 @@ fn backups_and_a_prune_go_on_through_an_upgrade_and_the_way_back() {
 }
 
 fn there_and_back(scene: &mut Scene, folder: &Path) {
-    let this = [images::HUB, images::SPOKE];
-    let before = this.map(tagged);
+    let this = [images::HUB, images::SPOKE].map(later);
+    let before = [images::HUB, images::SPOKE].map(tagged);
     assert_eq!(images_in_use(), before);
     let content = ledger::content(&scene.places());
 
