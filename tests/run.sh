@@ -30,8 +30,27 @@ alone() { cargo test --workspace --test e2e -- --ignored --nocapture --test-thre
 # --skip before each argument.
 without() { printf -- '--skip\n%s\n' "$@"; }
 
-finish() { "$testbed" down --name "$FLEET_SUITE"; }
+# A bed beside that of the suite, for the tests of `make test` that run alone: they mostly wait.
+beside=alone
+finish() {
+  "$testbed" down --name "$FLEET_SUITE"
+  [ "$FLEET_SUITE" != test ] || "$testbed" down --name $beside
+}
 trap finish EXIT
+
+# These stop or kill the hub or the operator, replace its authority, or hold locks, so they run one after the other. Of the
+# faults in the middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed
+# around a hook the operator with the pod.
+one_by_one() {
+  mapfile -t skipped < <(without locks::long:: locks::failover:: a_cluster_that_is_cut_off \
+    a_job_that_is_deleted_without_its_pods a_pod_that_was_paused "${long_alone[@]}")
+  alone locks:: authority:: hooks::kills::operator_and_pod_killed "${skipped[@]}" || return
+  if [ -e hub/ui/dist/site/index.html ] && command -v chromium >/dev/null; then
+    alone dashboard::
+  else
+    echo "the dashboard was not built or Chromium is not installed: it is not tested on clusters (make ui, apt-get install chromium)"
+  fi
+}
 
 "$testbed" build
 "$testbed" up --name "$FLEET_SUITE" --clusters a,b
@@ -43,19 +62,14 @@ test)
   else
     echo "the issuer needs Node.js 20 or later: logins at a real issuer are not tested (those at the tests' own are)"
   fi
+  "$testbed" up --name $beside --clusters a,b
+  (FLEET_SUITE=$beside one_by_one 2>&1 | sed -u "s/^/[$beside] /") &
+  others=$!
   mapfile -t skipped < <(without "${apart[@]}" "${long[@]}")
-  together "${skipped[@]}"
-  if [ -e hub/ui/dist/site/index.html ] && command -v chromium >/dev/null; then
-    alone dashboard::
-  else
-    echo "the dashboard was not built or Chromium is not installed: it is not tested on clusters (make ui, apt-get install chromium)"
-  fi
-  # These stop or kill the hub or the operator, replace its authority, or hold locks, so they run alone, one after the
-  # other. Of the faults in the middle of deleting that of every day is tried here, a hub and operators that are killed; of
-  # what can be killed around a hook the operator with the pod.
-  mapfile -t skipped < <(without locks::long:: locks::failover:: a_cluster_that_is_cut_off \
-    a_job_that_is_deleted_without_its_pods a_pod_that_was_paused "${long_alone[@]}")
-  alone locks:: authority:: hooks::kills::operator_and_pod_killed "${skipped[@]}"
+  code=0
+  together "${skipped[@]}" || code=$?
+  wait $others || code=$?
+  exit $code
   ;;
 long)
   FLEET_TEST_CASES=1000 cargo test --workspace --test spoke_tests oracle::

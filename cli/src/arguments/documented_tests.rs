@@ -6,44 +6,11 @@ use super::Arguments;
 
 #[path = "../../../tests/tests/documents/pages.rs"]
 mod pages;
+#[path = "../../../tests/tests/documents/shell.rs"]
+mod shell;
 
-use self::pages::{lines, pages};
-
-/// Lines of the code blocks of a page, continued ones as one.
-fn code(page: &str) -> Vec<String> {
-    let (mut all, mut begun) = (Vec::new(), String::new());
-    for (_, line) in lines(page).into_iter().filter(|(code, _)| code.is_some()) {
-        match line.strip_suffix('\\') {
-            Some(first) => begun.push_str(first),
-            None => all.push(std::mem::take(&mut begun) + line),
-        }
-    }
-    all
-}
-
-/// The words of the commands of a line, as a shell takes them: quotes, comments, pipes.
-fn commands(line: &str) -> Vec<Vec<String>> {
-    let (mut all, mut words, mut word, mut quote) = (Vec::new(), Vec::new(), None::<String>, None);
-    for c in line.chars() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, '#') if word.is_none() => break,
-            (None, ' ' | '\t') => words.extend(word.take()),
-            (None, '|' | ';' | '&' | '(' | ')' | '>' | '<') => {
-                words.extend(word.take());
-                all.push(std::mem::take(&mut words));
-            }
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    all.push(words);
-    all
-}
+use self::pages::pages;
+use self::shell::{code, commands};
 
 fn ours(words: &[String]) -> bool {
     words.first().is_some_and(|first| first == "fleet")

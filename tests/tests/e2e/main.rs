@@ -12,6 +12,7 @@ mod commands;
 mod conditions;
 mod console;
 mod dashboard;
+mod documented;
 mod enrolment;
 mod faults;
 mod hooks;

@@ -1,0 +1,120 @@
+//! Every `kubectl …` of README and docs, against clusters with the product in them: what reads is run, what changes is run as
+//! far as the API server checks it, and of the others the flags are read. A page may name what is not there; it may not name a
+//! kind, a flag, a path of a status or an annotation that nobody knows.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::{Place, bed, s3};
+
+#[path = "../documents/pages.rs"]
+mod pages;
+#[path = "../documents/shell.rs"]
+mod shell;
+
+const NAMESPACE: &str = "documented";
+/// What pages leave to the reader, and what stands for it here.
+const STAND_INS: [(&str, &str); 12] = [
+    ("$(date +%s)", "1"),
+    ("$(date +%F)", "1"),
+    ("<status.plan>", "plan"),
+    ("<old key>", "key"),
+    ("<name>", "name"),
+    ("$NAMESPACE", NAMESPACE),
+    ("-n shop", "-n documented"),
+    ("NAMESPACE", NAMESPACE),
+    ("NAME", "name"),
+    ("JOB-POD", "pod"),
+    ("JOB", "job"),
+    ("RELEASE", "release"),
+];
+/// Answers of a cluster in which something is not there, or not so.
+const NOT_THERE: [&str; 4] = [
+    "NotFound",
+    "not found",
+    "no matching resources found",
+    "timed out waiting",
+];
+
+/// Words of each `kubectl …` of a page, in code blocks and in lines.
+fn commands_of(page: &str) -> Vec<Vec<String>> {
+    let outside = pages::lines(page).into_iter().filter(|(code, _)| code.is_none());
+    let in_lines = outside.flat_map(|(_, line)| line.split('`').skip(1).step_by(2));
+    let lines = shell::code(page).into_iter().chain(in_lines.map(str::to_owned));
+    let mut all = Vec::new();
+    for mut line in lines {
+        for (word, stand_in) in STAND_INS {
+            line = line.replace(word, stand_in);
+        }
+        let kubectl = |words: &Vec<String>| words.len() > 3 && words[0] == "kubectl";
+        all.extend(shell::commands(&line).into_iter().filter(kubectl));
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// What is run for a command: as little of it as shows whether it is understood.
+fn tried(words: &[String]) -> Vec<String> {
+    let mut words = words[1..].to_vec();
+    if let Some(at) = words.iter().position(|word| word == "--context") {
+        words.drain(at..at + 2);
+    }
+    let root = pages::root();
+    let files = words
+        .windows(2)
+        .filter(|pair| ["-f", "-k"].contains(&pair[0].as_str()));
+    let all_there = files.clone().all(|pair| root.join(&pair[1]).exists());
+    match words[0].as_str() {
+        "get" | "describe" | "logs" => {}
+        "wait" => words.push("--timeout=1s".to_owned()),
+        "annotate" | "patch" | "scale" | "delete" | "apply" if all_there => {
+            words.push("--dry-run=server".to_owned())
+        }
+        _ => {
+            let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+            words.insert(end, "--help".to_owned());
+        }
+    }
+    words
+}
+
+#[test]
+#[ignore = "needs clusters: make test"]
+fn every_kubectl_of_the_pages_is_understood() {
+    let place = Place::new("a", NAMESPACE);
+    let repository = json!({ "name": "name" });
+    let restore = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticRestore", "metadata": { "name": "name" },
+                          "spec": { "backupRef": { "name": "name" }, "target": { "newPVC": { "name": "back", "size": "1Gi" } } } });
+    let policy = json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "GlobalRetentionPolicy", "metadata": { "name": "name" },
+                         "spec": { "repositoryRef": repository, "schedule": "@yearly", "suspend": true,
+                                   "policies": [{ "selector": {}, "retention": { "keepLast": 3 } }] } });
+    place.apply(&[
+        place.repository("name", &s3(0, NAMESPACE)),
+        place.backup("name", repository.clone(), json!({})),
+        restore,
+        policy,
+    ]);
+    place.until_ready("resticbackup/name");
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for (path, page) in pages::pages(&["README.md", "CONTRIBUTING.md", "SECURITY.md"]) {
+        for words in commands_of(&page) {
+            let tried = tried(&words);
+            let mut command = Command::new(bed().workspace.program("kubectl"));
+            command
+                .args(&tried)
+                .current_dir(pages::root())
+                .env("KUBECONFIG", place.cluster.kubeconfig());
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            seen += 1;
+            if !output.status.success() && !NOT_THERE.iter().any(|answer| said.contains(answer)) {
+                wrong.push(format!("{}: kubectl {}: {said}", path.display(), tried.join(" ")));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "{}", wrong.join("\n"));
+    assert!(seen > 70, "only {seen} commands were found");
+}
