@@ -47,7 +47,13 @@ fn commands_of(page: &str) -> Vec<Vec<String>> {
         for (word, stand_in) in STAND_INS {
             line = line.replace(word, stand_in);
         }
-        let kubectl = |words: &Vec<String>| words.len() > 3 && words[0] == "kubectl";
+        // A drawing of README has the words beside each other, and krew is no part of kubectl.
+        let kubectl = |words: &Vec<String>| {
+            words.len() > 3
+                && words[0] == "kubectl"
+                && !words.iter().any(|word| word == "fleet")
+                && words[1] != "krew"
+        };
         all.extend(shell::commands(&line).into_iter().filter(kubectl));
     }
     all.sort();
