@@ -98,8 +98,7 @@ impl Bed {
         if options.clusters.len() > usize::from(CLUSTERS) {
             bail!("a bed holds at most {CLUSTERS} clusters");
         }
-        workspace.build()?;
-        let archives = workspace.build_images(&options.profile)?;
+        let archives = workspace.build_and(|| workspace.build_images(&options.profile))?;
         if let Ok(bed) = Bed::attach(&options.name) {
             if bed.entry.clusters == options.clusters && bed.dead().is_empty() {
                 progress(&format!("test bed {} is up already", options.name));

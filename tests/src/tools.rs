@@ -23,8 +23,14 @@ const HELM_FLAGS: &str = "-s -w -X helm.sh/helm/v3/internal/version.version=v3.2
     -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34 \
     -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34";
 
-/// What a debugger would read, and the linker leaves out.
-const NO_DWARF: &str = "-gcflags=all=-dwarf=false";
+/// What a debugger would read, and the linker leaves out; and restic as its own releases are built. Other programs do not know
+/// the tag.
+const OPTIONS: [&str; 4] = [
+    "-trimpath",
+    "-gcflags=all=-dwarf=false",
+    "-tags",
+    "disable_grpc_modules",
+];
 /// Most packages are compiled within less memory than this, and without a collection. A sixth of the time was that.
 const COLLECT_LATE: [(&str, &str); 2] = [("GOGC", "off"), ("GOMEMLIMIT", "768MiB")];
 
@@ -92,18 +98,26 @@ impl Workspace {
         Ok(built)
     }
 
-    /// Builds what a bed is made of and is not built yet. Kubernetes takes as long as all others, which are built beside it: a
-    /// program is linked on one core.
+    /// Builds what a bed is made of and is not built yet.
     ///
     /// # Errors
     /// When something cannot be built.
     pub fn build(&self) -> anyhow::Result<()> {
+        self.build_and(|| Ok(()))
+    }
+
+    /// The same, and more that needs all but Kubernetes. That takes as long as all others, which are made beside it: a program
+    /// is linked on one core.
+    ///
+    /// # Errors
+    /// When something cannot be built, and those of `more`.
+    pub fn build_and<T>(&self, more: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         fs::create_dir_all(self.bin())?;
         std::thread::scope(|scope| {
             let kubernetes = scope.spawn(|| self.build_kubernetes());
-            let others = self.build_restic_and_storage();
-            let kubernetes = kubernetes.join().unwrap_or_else(|panic| resume_unwind(panic));
-            kubernetes.and(others)
+            let others = self.build_restic_and_storage().and_then(|()| more());
+            kubernetes.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            others
         })
     }
 
@@ -210,7 +224,9 @@ impl Workspace {
         let start = Instant::now();
         progress(&format!("building {name} from source, {time}"));
         let status = Command::new("go")
-            .args(["build", "-trimpath", NO_DWARF, "-ldflags", flags, "-o"])
+            .arg("build")
+            .args(OPTIONS)
+            .args(["-ldflags", flags, "-o"])
             .arg(self.program(name))
             .arg(package)
             .current_dir(&source)

@@ -17,6 +17,7 @@ mod people;
 mod plans;
 mod records;
 pub mod runs;
+mod schema;
 mod sqlite;
 
 use futures::future::BoxFuture;

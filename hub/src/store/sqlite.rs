@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::decisions::begin_chain;
 use super::locks::number;
+use super::schema::MIGRATIONS;
 use super::{
     Age, AuditQuery, Batch, History, HubStore, KeptBindings, PlanCursor, Start, StoreError, StoredAudit,
     StoredCluster, StoredDecision, StoredEnd, StoredGrant, StoredLock, StoredObject, StoredPlan,
@@ -21,9 +22,6 @@ use super::{
 };
 use crate::Millis;
 use crate::bindings::{Binding, Key};
-
-/// The schema, step by step. Each step is whole or not there.
-pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// How any connection to a store is made.
 pub(super) fn options(file: &Path) -> SqliteConnectOptions {

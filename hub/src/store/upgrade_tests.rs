@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::*;
-use crate::store::sqlite::MIGRATIONS;
+use crate::store::schema::MIGRATIONS;
 
 const NOW: Millis = 1_795_000_000_000;
 

@@ -9,7 +9,7 @@ use super::CopyError;
 use super::files::{connect, with_suffix};
 use super::make::write;
 use crate::Millis;
-use crate::store::sqlite::MIGRATIONS;
+use crate::store::schema::MIGRATIONS;
 
 /// Versions whose store is before this schema have no `restore`, which a way back needs.
 const RESTORES: i64 = 23;

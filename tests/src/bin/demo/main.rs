@@ -11,6 +11,7 @@ mod integrity;
 mod receiver;
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,9 @@ fn main() -> ExitCode {
 /// Returns where the dashboard is, and a login for it.
 fn run() -> anyhow::Result<String> {
     let bed = unused(Bed::attach("demo")?)?;
+    // Made of Debian's packages while the product starts.
+    let workspace = bed.workspace.clone();
+    let image = std::thread::spawn(move || workspace.postgresql_image());
     // A hub grants nothing for one life of a lease after its start; the demo does not wait for the usual five minutes.
     let hub = [
         ("FLEET_HUB_LEASE_TTL", "20s"),
@@ -81,18 +85,19 @@ fn run() -> anyhow::Result<String> {
         resources(&bed, cluster, &format!("s3:{url}/shared"))?;
     }
     let receiver = Receiver::start(&bed)?;
+    image.join().unwrap_or_else(|panic| resume_unwind(panic))?;
     let database = database::start(&bed)?;
     ready(&bed)?;
     for round in ["first", "second"] {
         backups(&bed, round)?;
     }
-    // Due while the database is backed up: nobody waits for the minute.
+    // Due while the database is backed up and brought back: nobody waits for the minute.
     policies(&bed)?;
     let before = database::back_up(&bed, &database, &receiver)?;
-    retention(&bed)?;
-    integrity::check(&bed)?;
     restore(&bed)?;
     database::bring_back(&bed, &database, before)?;
+    retention(&bed)?;
+    integrity::check(&bed)?;
     // Nothing changes the repository any more; its statistics were read meanwhile.
     check(&bed)?;
     show(&bed)?;
