@@ -56,7 +56,35 @@ pub fn definitions() -> Vec<(&'static str, Value)> {
 fn shipped(crd: &CustomResourceDefinition) -> Value {
     let mut value = serde_json::to_value(crd).unwrap_or_default();
     drop_nullable(&mut value);
+    drop_selectors_texts(&mut value);
     value
+}
+
+/// What Kubernetes says of each field of a LabelSelector is in its own documentation, and would be here a dozen times.
+fn drop_selectors_texts(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if map.contains_key("matchExpressions") && map.contains_key("matchLabels") {
+                map.values_mut().for_each(drop_texts);
+            }
+            map.values_mut().for_each(drop_selectors_texts);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_selectors_texts),
+        _ => {}
+    }
+}
+
+fn drop_texts(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    map.remove("description");
+    for part in ["items", "additionalProperties"] {
+        map.get_mut(part).map(drop_texts);
+    }
+    let fields = map.get_mut("properties").and_then(Value::as_object_mut);
+    fields
+        .into_iter()
+        .flat_map(|fields| fields.values_mut())
+        .for_each(drop_texts);
 }
 
 fn drop_nullable(value: &mut Value) {

@@ -5,14 +5,15 @@ use std::path::Path;
 #[test]
 fn the_shipped_definitions_are_those_of_the_types() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds");
+    let mut bytes = 0;
     for (file, definition) in crds::schema::definitions() {
         let shipped = std::fs::read_to_string(dir.join(file)).unwrap();
-        // A client-side apply keeps a copy in an annotation, which takes 256 KiB.
-        let bytes = shipped.len();
-        assert!(bytes < 200 * 1024, "{file} has grown to {bytes} bytes");
+        bytes += shipped.len();
         let shipped: serde_json::Value = serde_saphyr::from_str(&shipped).unwrap();
         assert_eq!(shipped, definition, "{file} is out of date: run `make gen`");
     }
+    // A client-side apply keeps a copy of each in an annotation, which takes 256 KiB.
+    assert!(bytes < 256 * 1024, "the definitions have grown to {bytes} bytes");
 }
 
 #[test]
