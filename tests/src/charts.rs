@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -13,26 +13,18 @@ use crate::fleet::{SYSTEM, join, log_in, prepare_hub_volume, rollout};
 use crate::images;
 use crate::progress;
 
-/// Helm with a cluster's kubeconfig. Its own files are those of the bed.
+/// What Helm prints, with a cluster's kubeconfig. Its own files are those of the bed.
 ///
 /// # Errors
-/// It was not built.
-pub fn helm(bed: &Bed, cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<Output> {
+/// With what it said, when it failed; and it was not built.
+pub fn helm_ok(bed: &Bed, cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<String> {
     let program = bed.workspace.program("helm");
-    Command::new(&program)
+    let output = Command::new(&program)
         .args(["--kubeconfig", &cluster.kubeconfig().to_string_lossy()])
         .args(arguments)
         .env("HOME", bed.dir().join("helm"))
         .output()
-        .with_context(|| format!("{}: `testbed build --charts` builds it", program.display()))
-}
-
-/// What it prints.
-///
-/// # Errors
-/// With what it said, when it failed.
-pub fn helm_ok(bed: &Bed, cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<String> {
-    let output = helm(bed, cluster, arguments)?;
+        .with_context(|| format!("{}: `testbed build --charts` builds it", program.display()))?;
     let [printed, said] =
         [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
     if !output.status.success() {

@@ -1,6 +1,6 @@
 //! Every `kubectl …` of README and docs, against clusters with the product in them: what reads is run, what changes is run as
 //! far as the API server checks it, and of the others the flags are read. A page may name what is not there; it may not name a
-//! kind, a flag, a path of a status or an annotation that nobody knows.
+//! kind or a flag that nobody knows, or a change that is refused.
 
 use std::process::Command;
 
