@@ -33,6 +33,8 @@ pub struct Seen {
     pub first: Moment,
     /// Begin of the last look in which it was not there yet.
     absent: Option<Timestamp>,
+    /// When its holder was last known to be at work.
+    alive: Option<Boot>,
     pub content: Content,
 }
 
@@ -114,6 +116,7 @@ impl Watch {
             self.seen.entry(id.clone()).or_insert(Seen {
                 first: end,
                 absent,
+                alive: None,
                 content: Content::Unread,
             });
         }
@@ -124,6 +127,17 @@ impl Watch {
     pub fn read(&mut self, id: &str, content: Content) {
         if let Some(seen) = self.seen.get_mut(id) {
             seen.content = content;
+        }
+    }
+
+    /// Notes whose holders are at work: what was seen of a lock before its holder ended says nothing about what it left.
+    pub fn meet(&mut self, now: Boot, life: impl Fn(&LockFile) -> Life) {
+        for seen in self.seen.values_mut() {
+            if let Content::Read(lock) = &seen.content
+                && matches!(life(lock), Life::Alive(_))
+            {
+                seen.alive = Some(now);
+            }
         }
     }
 
@@ -147,7 +161,8 @@ impl Watch {
         self.last
     }
 
-    /// What is to become of each lock, in the order of [`Watch::locks`].
+    /// What is to become of each lock, in the order of [`Watch::locks`]. One is removed only if a look that began when its
+    /// wait was over has found it: a wait may be over already while that look is still to come.
     pub fn judge(
         &self,
         rules: Rules<'_>,
@@ -155,9 +170,10 @@ impl Watch {
         life: impl Fn(&LockFile) -> Life,
     ) -> Vec<(&str, Verdict)> {
         let skew = self.skew();
+        let looked = self.last.map_or(0, |last| last.boot);
         let judged = self.locks().into_iter();
         judged
-            .map(|(id, seen)| (id, judge(id, seen, rules, now, skew.as_deref(), &life)))
+            .map(|(id, seen)| (id, judge(id, seen, rules, (looked, now), skew.as_deref(), &life)))
             .collect()
     }
 
@@ -183,7 +199,7 @@ fn judge(
     id: &str,
     seen: &Seen,
     rules: Rules<'_>,
-    now: Boot,
+    (looked, now): (Boot, Boot),
     skew: Option<&str>,
     life: &impl Fn(&LockFile) -> Life,
 ) -> Verdict {
@@ -199,8 +215,9 @@ fn judge(
         Life::Ended | Life::Gone => (true, rules.after_end),
         Life::Elsewhere => (false, rules.after),
     };
-    let due = seen.first.boot.saturating_add(after);
-    if now < due {
+    let ended = seen.alive.map_or(0, |alive| alive.saturating_add(1));
+    let due = seen.first.boot.saturating_add(after).max(ended);
+    if looked.min(now) < due {
         return Verdict::Wait(
             due,
             format!(
@@ -213,7 +230,7 @@ fn judge(
         return Verdict::Keep(skew.to_owned());
     }
     let due = due.saturating_add(if own { 0 } else { rules.extra(id) });
-    if now < due {
+    if looked.min(now) < due {
         return Verdict::Wait(
             due,
             "its process is dead; another cluster may remove it first, and if none does, this one will"

@@ -202,6 +202,31 @@ fn locks_that_are_left_over_are_removed_by_one_job() {
 }
 
 #[test]
+fn a_lock_that_was_seen_before_its_pod_ended_is_looked_at_again_before_anything_is_done() {
+    let (mut table, _) = left_over();
+    let alive = observed();
+    let settled = table.settle(&alive, None);
+    (table.resource.status, table.state) = (Some(settled.status), settled.state);
+    table.found.clear();
+    table.now = at(table.now.wall.as_second() + 1);
+    let plan = table.plan(&ended());
+    assert_eq!(plan.removable, Some(Vec::new()), "restic may have removed it");
+    assert!(plan.children.job.is_none());
+    let looks: Vec<_> = plan.work.iter().map(|task| &task.work).collect();
+    assert!(matches!(looks[..], [Work::Locks { .. }]), "{looks:?}");
+    for (ids, jobs) in [(&[][..], 0), (&["lock"][..], 1)] {
+        let known = Looked {
+            read: Vec::new(),
+            ..looked(table.now, ids)
+        };
+        table.found = vec![Found::Locks(Some(known))];
+        let plan = table.plan(&ended());
+        assert_eq!(plan.children.job.iter().count(), jobs, "{ids:?}");
+        assert!(plan.work.is_empty());
+    }
+}
+
+#[test]
 fn a_holder_of_which_nothing_is_known_keeps_its_lock() {
     let mut table = ready(&["lock"]);
     table.now = at(table.now.wall.as_second() + 50 * 60);

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::exchange::Finished;
 use crate::kind::{Input, Moment, Removal};
 use crate::pod;
+use crate::restic::locks::LockFile;
 use crate::world::JobView;
 
 /// After a start, runs that failed this long ago still call for a look.
@@ -145,8 +146,8 @@ pub(super) fn look_due(
             let next = last.boot.saturating_add(interval);
             let judged = judge(planning, observed, watch, boot);
             let waits = judged.into_iter().filter_map(|(_, verdict)| match verdict {
-                Verdict::Wait(until, _) if until > boot => Some(until),
-                _ => None,
+                Verdict::Wait(until, _) => Some(until),
+                Verdict::Remove | Verdict::Keep(_) => None,
             });
             waits.min().map_or(next, |until| until.min(next))
         }
@@ -173,12 +174,14 @@ fn judge<'a>(
         spread: if observed.shared { settings.after } else { 0 },
         cluster: &planning.cluster,
     };
-    watch.judge(rules, boot, |lock| {
-        let life = observed.lives.get(&(lock.user.clone(), lock.host.clone()));
-        // Each lock that was read was looked up; a process of which nothing is known may be at work.
-        life.cloned()
-            .unwrap_or_else(|| Life::Alive("a process that was not looked up".to_owned()))
-    })
+    watch.judge(rules, boot, |lock| life(observed, lock))
+}
+
+/// Each lock that was read was looked up; a process of which nothing is known may be at work.
+fn life(observed: &Observed, lock: &LockFile) -> Life {
+    let life = observed.lives.get(&(lock.user.clone(), lock.host.clone()));
+    life.cloned()
+        .unwrap_or_else(|| Life::Alive("a process that was not looked up".to_owned()))
 }
 
 /// Takes results of removals into the status, once each.
@@ -212,6 +215,7 @@ pub(super) fn tend(
     status: &mut ResticRepositoryStatus,
 ) -> Tended {
     let now = input.now;
+    locks.watch.meet(now.boot, |lock| life(observed, lock));
     let judged = judge(planning, observed, &locks.watch, now.boot);
     if locks.watch.last().is_some() {
         status.locks = status::locks(&locks.watch, &judged);

@@ -264,6 +264,18 @@ fn drive<F: Fault>(fault: &mut F, scene: &Scene, mended: &mut bool) {
     go_on::<F>(scene);
     scene.judge();
     scene.judge_waits();
+    if F::THEN == Then::GoesOn {
+        let unlocks = |entry: &Value| {
+            entry["subject"]
+                .as_str()
+                .is_some_and(|s| s.starts_with("unlock "))
+        };
+        let unlocks: Vec<Value> = audit(&scene.id).into_iter().filter(unlocks).collect();
+        assert!(
+            unlocks.is_empty(),
+            "no process died that had a lock: {unlocks:#?}"
+        );
+    }
     restic(&rest(scene.name), &["check", "--read-data", "-q"]);
     assert_eq!(snapshots(&rest(scene.name), "x").len(), 1, "the newest is left");
 }
