@@ -217,8 +217,10 @@ fn backup(found: &Found, row: &BackupRow, conditions: &[Condition], now: Timesta
         why.next.push(repository);
     }
     if run.is_some_and(|run| run.reason == "RepositoryLocked") {
-        why.next
-            .push(format!("fleet why-locked {}", backup.repository_name));
+        why.next.push(format!(
+            "fleet why-locked {}/{}/{}",
+            row.cluster, backup.repository_namespace, backup.repository_name
+        ));
     }
     let key = format!("{}/{}/{}", row.cluster, row.namespace, row.name);
     match row.state.as_str() {

@@ -38,6 +38,7 @@ fn backup_in(state: &str, run: Option<BackupRun>, conditions: Vec<Condition>) ->
         reason: "the reason".to_owned(),
         since: Some(proto::time::from_unix(1_795_000_000 - 3 * 3600)),
         backup: Some(BackupState {
+            repository_namespace: "shop".to_owned(),
             repository_name: "nas".to_owned(),
             last_run: run,
             ..BackupState::default()
@@ -85,7 +86,10 @@ fn a_failed_run_has_its_reason_its_meaning_and_what_to_do() {
     assert!(why.means.contains("the lock was waited for"), "{why:?}");
     let repository = "its repository nas is UNREADY: fleet why repo id".to_owned();
     assert!(why.next.contains(&repository), "{why:?}");
-    assert!(why.next.contains(&"fleet why-locked nas".to_owned()), "{why:?}");
+    assert!(
+        why.next.contains(&"fleet why-locked a/shop/nas".to_owned()),
+        "{why:?}"
+    );
     assert_eq!(why.next.last().unwrap(), "fleet backups run a/shop/orders");
     assert_eq!(why.code, code::FINDING);
 }

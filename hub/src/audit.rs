@@ -14,6 +14,7 @@ use crate::access::{Person, Verb};
 use crate::hub::Hub;
 use crate::lock::narrow;
 use crate::lock::people::{PAGE, SCANS, page, unavailable};
+use crate::named;
 use crate::seen::Seen;
 use crate::store::{AuditCursor, AuditQuery, DecisionQuery, Entry, StoredAudit};
 use crate::{Millis, now, rows};
@@ -267,10 +268,8 @@ async fn repositories(hub: &Hub, text: &str, person: &Person) -> Result<Option<V
     let found: Vec<String> = {
         let inventory = hub.snapshot();
         let seen = Seen::new(&inventory, &sight);
-        let named =
-            |id: &str| rows::repository_name(seen, id) == text || (text.len() >= 4 && id.starts_with(text));
-        let keys = seen.repositories().filter(|key| named(key));
-        keys.map(|key| key.to_string()).collect()
+        let meant = named::repositories(seen, std::iter::empty(), text);
+        meant.into_iter().map(|(key, _)| key.to_string()).collect()
     };
     if !found.is_empty() {
         return Ok(Some(found));
@@ -283,9 +282,7 @@ async fn repositories(hub: &Hub, text: &str, person: &Person) -> Result<Option<V
     let noted = hub.store().audit(gone).await;
     let noted = noted.map_err(|e| unavailable(&e))?;
     if noted.is_empty() || !sight.is_everything() {
-        return Err(Status::not_found(format!(
-            "there is no repository {text:?}; `fleet repos` lists them"
-        )));
+        return Err(named::not_one(text, 0));
     }
     Ok(Some(vec![text.to_owned()]))
 }

@@ -9,7 +9,7 @@ use tracing::info;
 
 use crate::access::{Person, Verb, out_of_scope};
 use crate::hub::Hub;
-use crate::inventory::{Inventory, Member};
+use crate::inventory::{Inventory, Member, NotMeant};
 use crate::lock::Command;
 use crate::now;
 use crate::seen::Seen;
@@ -108,10 +108,26 @@ fn describe(member: &Member) -> ForgetClusterResponse {
     }
 }
 
+fn not_meant(cluster: &str, uid: &str, not: &NotMeant) -> Status {
+    match not {
+        NotMeant::Name => Status::not_found(format!(
+            "there is no cluster {cluster:?}; `fleet clusters` lists them"
+        )),
+        NotMeant::Uid { present, rivals } if rivals.is_empty() => Status::failed_precondition(format!(
+            "{cluster} is connected, with uid {present}, and no other cluster has asked for its name since this hub started; a \
+             wrong uid would cut it off, so {uid} is taken when a cluster with it has tried to join or to connect"
+        )),
+        NotMeant::Uid { present, rivals } => Status::failed_precondition(format!(
+            "{uid} has not asked to be {cluster}: it has uid {present}, and these have asked for its name: {rivals}"
+        )),
+    }
+}
+
 /// Decides which of two clusters has a name.
 ///
 /// # Errors
-/// NotFound, InvalidArgument without a uid, Unavailable when the store fails.
+/// NotFound, InvalidArgument without a uid, FailedPrecondition for one that has not asked while the cluster is here,
+/// Unavailable when the store fails.
 pub async fn accept(hub: &Hub, cluster: &str, uid: &str, person: &Person) -> Result<(), Status> {
     may_enrol(person, cluster)?;
     if uid.is_empty() {
@@ -122,10 +138,8 @@ pub async fn accept(hub: &Hub, cluster: &str, uid: &str, person: &Person) -> Res
     let name: Arc<str> = cluster.into();
     let decision = decision(person, "accept-cluster", &format!("{cluster} {uid}"), cluster);
     // Written with the cluster.
-    if !hub.change(|inventory: &mut Inventory| inventory.accept(&name, uid, decision)) {
-        let text = format!("there is no cluster {cluster:?}; `fleet clusters` lists them");
-        return Err(Status::not_found(text));
-    }
+    hub.change(|inventory: &mut Inventory| inventory.accept(&name, uid, decision))
+        .map_err(|not| not_meant(cluster, uid, &not))?;
     hub.end(cluster);
     hub.flush()
         .await

@@ -44,6 +44,7 @@ pub mod lock;
 pub mod manifests;
 pub mod membership;
 pub mod metrics;
+mod named;
 pub mod oidc;
 pub mod outbound;
 mod parts;

@@ -57,6 +57,8 @@ const KINDS: [(Collection, &[&str], &str); 5] = [
 ];
 /// A shorter part of an id may be a name as well.
 const PART_OF_AN_ID: usize = 8;
+/// Names that are listed at most where a name means several objects.
+const SEVERAL: usize = 5;
 
 impl Found {
     /// What the kind is called.
@@ -138,8 +140,11 @@ fn candidates(kind: Option<Collection>, name: &str) -> Vec<Collection> {
 }
 
 async fn of(client: &mut Client, collection: Collection, name: &str) -> Result<Vec<Found>, Failure> {
-    let keys = match collection {
-        Collection::Repositories => repositories(client, name).await?,
+    let keys = match (collection, name.split('/').count()) {
+        (Collection::Repositories, _) => repositories(client, name).await?,
+        (Collection::Backups | Collection::Policies | Collection::Restores, 2) => {
+            in_any_cluster(client, collection, name).await?
+        }
         _ => vec![name.to_owned()],
     };
     let mut found = Vec::new();
@@ -154,6 +159,27 @@ async fn of(client: &mut Client, collection: Collection, name: &str) -> Result<V
         }
     }
     Ok(found)
+}
+
+/// Keys of the objects that are called `NAMESPACE/NAME`, in whatever cluster; enough of them to say that there are several.
+async fn in_any_cluster(
+    client: &mut Client,
+    collection: Collection,
+    name: &str,
+) -> Result<Vec<String>, Failure> {
+    let (namespace, text) = name.split_once('/').unwrap_or_default();
+    let request = ListRequest {
+        collection: collection.into(),
+        filter: Some(Filter {
+            namespaces: vec![namespace.to_owned()],
+            text: text.to_owned(),
+            ..Filter::default()
+        }),
+        ..ListRequest::default()
+    };
+    let keys = client.list(request).await?.rows.into_iter().map(|row| row.key);
+    let end = format!("/{name}");
+    Ok(keys.filter(|key| key.ends_with(&end)).take(SEVERAL).collect())
 }
 
 /// Keys of the repositories that a name, an id, its beginning, or a ResticRepository means.
@@ -182,8 +208,10 @@ fn is_meant(key: &str, row: &RepositoryRow, name: &str) -> bool {
     key == name
         || of_id
         || row.name == name
-        || bindings
-            .any(|of| of.name == name || format!("{}/{}/{}", of.cluster, of.namespace, of.name) == name)
+        || bindings.any(|of| {
+            let short = format!("{}/{}", of.namespace, of.name);
+            of.name == name || short == name || format!("{}/{short}", of.cluster) == name
+        })
 }
 
 fn nothing(kind: Option<Collection>, name: &str) -> Failure {
@@ -232,10 +260,10 @@ mod tests {
             }],
             ..RepositoryRow::default()
         };
-        for name in ["nas", "store", "abcdef01", "b/shop/store", "key"] {
+        for name in ["nas", "store", "abcdef01", "b/shop/store", "shop/store", "key"] {
             assert!(is_meant("key", &row, name), "{name}");
         }
-        for name in ["na", "abcdef", "a/shop/store", "shop/store", ""] {
+        for name in ["na", "abcdef", "a/shop/store", "hop/store", ""] {
             assert!(!is_meant("key", &row, name), "{name}");
         }
     }

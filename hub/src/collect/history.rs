@@ -8,7 +8,7 @@ use tonic::Status;
 
 use crate::access::{Person, Verb, out_of_scope};
 use crate::hub::Hub;
-use crate::rows;
+use crate::named;
 use crate::seen::Seen;
 use crate::store::collect::{DAY, HOUR, StoredPoint};
 
@@ -65,20 +65,14 @@ fn point(point: StoredPoint) -> HistoryPoint {
     }
 }
 
-/// The one repository that a text means, of those that are seen: a name, an id, or the beginning of an id. With its name,
-/// and whether all of it is seen.
+/// The one repository that a text means, of those that are seen, with its name, and whether all of it is seen.
 fn one(seen: Seen<'_>, text: &str) -> Result<(Arc<str>, String, bool), Status> {
-    let named = seen.repositories().filter_map(|id| {
-        let name = rows::repository_name(seen, id);
-        let meant = name == text || (text.len() >= 4 && id.starts_with(text));
-        meant.then(|| (id.clone(), name, seen.whole_repository(id)))
-    });
-    let found: Vec<_> = named.collect();
-    match <[(Arc<str>, String, bool); 1]>::try_from(found) {
-        Ok([one]) => Ok(one),
-        Err(found) => Err(Status::not_found(format!(
-            "{text:?} names {} repositories; `fleet repos` lists them",
-            found.len()
-        ))),
+    let mut found = named::repositories(seen, std::iter::empty(), text);
+    match (found.pop(), found.len()) {
+        (Some((id, name)), 0) => {
+            let whole = seen.whole_repository(&id);
+            Ok((id, name, whole))
+        }
+        (last, others) => Err(named::not_one(text, others + usize::from(last.is_some()))),
     }
 }

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use self::tokens::{Refusal, Shown, Step};
 use crate::authority::requested_key;
 use crate::hub::Hub;
+use crate::inventory::Inventory;
 use crate::rate::{Limit, Rate};
 use crate::store::{StoredDecision, StoredToken, TokenUse};
 use crate::{Moment, identity, membership, now};
@@ -118,7 +119,7 @@ impl EnrolService {
         if let Some(ban) = self.hub.membership.ban(cluster) {
             return Err(Status::permission_denied(ban.text()));
         }
-        let known = |inventory: &crate::inventory::Inventory| {
+        let known = |inventory: &Inventory| {
             inventory
                 .member(cluster)
                 .map(|member| member.facts.cluster_uid.clone())
@@ -127,6 +128,8 @@ impl EnrolService {
         if known.is_empty() || known == *uid {
             return Ok(());
         }
+        self.hub
+            .change(|inventory: &mut Inventory| inventory.asks_for(cluster, uid));
         Err(Status::failed_precondition(format!(
             "cluster {cluster} is known with uid {known}, and this is another one ({uid}): `fleet clusters accept {cluster} --uid \
              {uid}` gives it the name"

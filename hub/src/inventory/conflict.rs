@@ -48,6 +48,32 @@ impl Takeovers {
     }
 }
 
+/// uids that were heard of, the latest last.
+#[derive(Clone, Debug, Default)]
+pub struct Rivals(VecDeque<String>);
+
+impl Rivals {
+    /// A cluster with this uid has asked for the name.
+    pub fn note(&mut self, uid: &str) {
+        self.0.retain(|known| known != uid);
+        self.0.push_back(uid.to_owned());
+        while self.0.len() > CLAIMANTS {
+            self.0.pop_front();
+        }
+    }
+
+    /// Whether an operator may mean a cluster with this uid. While nobody has asked, and the one that has the name is away,
+    /// it may be one that is still to come.
+    pub fn may_be(&self, uid: &str, is_here: bool) -> bool {
+        self.0.iter().any(|known| known == uid) || (self.0.is_empty() && !is_here)
+    }
+
+    /// Those that have asked, for a sentence.
+    pub fn list(&self) -> String {
+        self.0.iter().cloned().collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// A conflict that nobody has decided yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {

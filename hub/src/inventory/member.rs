@@ -6,7 +6,7 @@ use imbl::OrdMap;
 use proto::digest::Digest;
 use proto::v1::ClaimsReport;
 
-use super::conflict::{Conflict, Takeovers};
+use super::conflict::{Conflict, Rivals, Takeovers};
 use super::held::Held;
 use crate::Millis;
 use crate::health::Fresh;
@@ -83,6 +83,8 @@ pub struct Member {
     pub(super) takeovers: Takeovers,
     /// uid of the cluster that an operator has accepted.
     pub(super) accepted: Option<String>,
+    /// uids of other clusters that have asked for this name since the hub started.
+    pub(super) rivals: Rivals,
     /// Its claims as it reported them last; `None` while that is not known.
     pub(super) claims: Option<Arc<ClaimsReport>>,
     /// When this hub began to wait for it, by the steady clock: its silence before that is not known.
@@ -122,6 +124,7 @@ impl Member {
             conflict: None,
             takeovers: Takeovers::default(),
             accepted: None,
+            rivals: Rivals::default(),
             claims: None,
             awaited: 0,
             namespaces: Vec::new(),

@@ -45,7 +45,7 @@ use self::index::Index;
 pub use self::judged::{Causes, Counts, Judged};
 pub use self::matters::Matters;
 pub use self::member::{Facts, Limits, Live, Member};
-pub use self::sessions::Introduction;
+pub use self::sessions::{Introduction, NotMeant};
 use self::timers::Timers;
 pub use self::unsaved::{Unsaved, Unwritten};
 use self::vanished::Vanished;

@@ -174,11 +174,26 @@ impl Inventory {
         }
     }
 
-    /// An operator has decided which cluster has the name. Whether the cluster is known.
-    pub fn accept(&mut self, name: &Arc<str>, uid: &str, decision: StoredDecision) -> bool {
-        let Some(member) = self.member_mut(name) else {
-            return false;
-        };
+    /// Another cluster asks to have the name of a known one.
+    pub fn asks_for(&mut self, name: &str, uid: &str) {
+        if let Some(member) = self.member_mut(name) {
+            member.rivals.note(uid);
+        }
+    }
+
+    /// An operator has decided which cluster has the name.
+    ///
+    /// # Errors
+    /// When the name or the uid cannot be meant. A uid that is written wrong would cut off a cluster that is well.
+    pub fn accept(&mut self, name: &Arc<str>, uid: &str, decision: StoredDecision) -> Result<(), NotMeant> {
+        let member = self.member_mut(name).ok_or(NotMeant::Name)?;
+        let present = &member.facts.cluster_uid;
+        if present != uid && !member.rivals.may_be(uid, member.live.is_some()) {
+            return Err(NotMeant::Uid {
+                present: present.clone(),
+                rivals: member.rivals.list(),
+            });
+        }
         if member.facts.cluster_uid != uid {
             uid.clone_into(&mut member.facts.cluster_uid);
             // What is held may be the other one's.
@@ -191,7 +206,7 @@ impl Inventory {
         self.unsaved.members.insert(name.clone());
         self.unsaved.decisions.push(decision);
         self.changes.publish();
-        true
+        Ok(())
     }
 
     /// Shows a cluster as banned, or no longer. Whether a session of it is open.
@@ -250,6 +265,15 @@ impl Inventory {
     }
 }
 
+/// Why a decision was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotMeant {
+    /// No cluster has it.
+    Name,
+    /// The cluster is here with another uid, or others have asked for its name.
+    Uid { present: String, rivals: String },
+}
+
 impl Member {
     /// Whether a spoke that introduces itself is the cluster that has this name.
     fn admit(&mut self, introduction: &Introduction, stale_after: i64, now: Moment) -> Result<(), String> {
@@ -266,6 +290,7 @@ impl Member {
         let heard_within = |limit: i64| self.heard.is_some_and(|at| now.saturating_sub(at) < limit);
         let before = &self.facts.cluster_uid;
         if !before.is_empty() && before != uid {
+            self.rivals.note(uid);
             let silent = now.saturating_sub(self.heard.unwrap_or(self.awaited));
             if self.accepted.as_ref() == Some(before) && silent < QUIET {
                 return Err(format!(

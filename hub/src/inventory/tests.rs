@@ -112,6 +112,60 @@ fn told(inventory: &mut Inventory, cluster: &str, session: u64, objects: Vec<Obj
 }
 
 #[test]
+fn a_repository_is_meant_by_what_is_shown_of_it_by_its_id_or_by_one_of_its_resources() {
+    let mut inventory = Inventory::new(LIMITS, 0, 0.into());
+    let ids = ["a", "b"].map(|digit| digit.repeat(64));
+    let named = |uid: &str, id: &str, namespace: &str, name: &str| ObjectState {
+        namespace: namespace.into(),
+        name: name.into(),
+        ..repository(uid, id, "s3:x", 1, 1)
+    };
+    // Both have the name that many give; the first is shown as "left", the other as "nas".
+    told(
+        &mut inventory,
+        "a",
+        1,
+        vec![
+            named("u1", &ids[0], "shop", "left"),
+            named("u2", &ids[0], "web", "left"),
+            named("u3", &ids[0], "ops", "nas"),
+            named("u4", &ids[1], "crm", "nas"),
+            named("u5", &ids[1], "crm", "other"),
+            named("u6", &ids[0], "web", "other"),
+        ],
+        0,
+    );
+    inventory.bind(ids.iter().map(|id| bound("a", id)).collect(), Vec::new());
+    let seen = Seen::whole(&inventory);
+    let further: Arc<str> = "aaaa1".into();
+    let meant = |text: &str| {
+        let found = crate::named::repositories(seen, std::iter::once(&further), text);
+        let keys = found.iter().map(|(key, _)| &key[..1]);
+        keys.collect::<Vec<_>>().join("")
+    };
+    for (text, keys) in [
+        (ids[0].as_str(), "a"),
+        ("aaaaa", "a"),
+        // Its beginning is that of two.
+        ("aaaa", "aa"),
+        ("aaaa1", "a"),
+        ("aaa", ""),
+        ("left", "a"),
+        ("nas", "b"),
+        ("other", "ab"),
+        ("crm/nas", "b"),
+        ("ops/nas", "a"),
+        ("a/ops/nas", "a"),
+        ("b/ops/nas", ""),
+        ("ps/nas", ""),
+        ("as", ""),
+        ("", ""),
+    ] {
+        assert_eq!(meant(text), keys, "{text}");
+    }
+}
+
+#[test]
 fn one_repository_under_two_urls_is_one_row_with_the_newest_figures() {
     let mut inventory = Inventory::new(LIMITS, 0, 0.into());
     let id = "f".repeat(64);
@@ -425,7 +479,13 @@ fn a_second_cluster_under_the_name_of_a_fresh_one_is_a_conflict_until_somebody_d
             .is_err(),
         "also after a restart"
     );
-    assert!(inventory.accept(&a, "new", crate::store::StoredDecision::default()));
+    let decision = crate::store::StoredDecision::default;
+    let not = inventory.accept(&a, "other", decision()).unwrap_err();
+    assert!(
+        matches!(&not, NotMeant::Uid { present, rivals } if present == "old" && rivals == "new"),
+        "{not:?}"
+    );
+    assert_eq!(inventory.accept(&a, "new", decision()), Ok(()));
     assert!(
         inventory
             .attach(&a, 5, introduction("old", "x"), 5.into())
@@ -444,7 +504,21 @@ fn a_decision_of_an_operator_outlives_a_restart_and_ends_with_a_long_silence() {
     inventory
         .attach(&a, 1, introduction("old", "x"), 0.into())
         .unwrap();
-    assert!(inventory.accept(&a, "old", crate::store::StoredDecision::default()));
+    let decision = crate::store::StoredDecision::default;
+    assert_eq!(inventory.accept(&a, "old", decision()), Ok(()));
+    // A uid that is written wrong cuts off nobody; one that has asked, or may still come, is taken.
+    let typed = inventory.accept(&a, "odl", decision());
+    assert!(matches!(typed, Err(NotMeant::Uid { .. })), "{typed:?}");
+    assert!(inventory.member("a").unwrap().live.is_some());
+    let mut asked = Inventory::new(LIMITS, 0, 0.into());
+    asked.attach(&a, 1, introduction("old", "x"), 0.into()).unwrap();
+    asked.asks_for("a", "new");
+    assert_eq!(asked.accept(&a, "new", decision()), Ok(()));
+    let mut lost = Inventory::new(LIMITS, 0, 0.into());
+    lost.attach(&a, 1, introduction("old", "x"), 0.into()).unwrap();
+    lost.detach(&a, 1, 1.into());
+    assert_eq!(lost.accept(&a, "new", decision()), Ok(()));
+    assert_eq!(lost.accept(&name("b"), "new", decision()), Err(NotMeant::Name));
     let stored = inventory.member("a").unwrap().stored();
     let mut restarted = Inventory::new(LIMITS, 0, 7.into());
     restarted.restore(&stored, Vec::new());

@@ -1,6 +1,6 @@
 //! What people ask about locks and plans.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -14,6 +14,7 @@ use super::grantor::Grantor;
 use super::keeper::Keeper;
 use super::narrow;
 use crate::access::{Person, Sight, Verb};
+use crate::named;
 use crate::now as wall_clock;
 use crate::rows;
 use crate::seen::Seen;
@@ -25,28 +26,12 @@ pub(crate) const PAGE: u32 = 200;
 pub(crate) const SCANS: usize = 25;
 
 impl Keeper {
-    /// Name and id of repositories that a text means: a name, an id, or the beginning of an id.
+    /// Id and name of repositories that a text means.
     fn resolve(&self, text: &str, sight: &Sight) -> Vec<(Arc<str>, String)> {
         let inventory = self.hub.snapshot();
         let seen = Seen::new(&inventory, sight);
-        let ids = seen.repositories().cloned();
-        let known = ids.map(|id| {
-            let name = rows::repository_name(seen, &id);
-            (id, name)
-        });
-        let mut all: BTreeMap<Arc<str>, String> = known.collect();
-        if sight.is_everything() {
-            for id in self.repositories.keys() {
-                all.entry(id.clone()).or_default();
-            }
-        }
-        // A whole id names one store, although those of its copies begin with it.
-        if let Some((id, name)) = all.get_key_value(text) {
-            return vec![(id.clone(), name.clone())];
-        }
-        all.into_iter()
-            .filter(|(id, name)| text.is_empty() || name == text || (text.len() >= 4 && id.starts_with(text)))
-            .collect()
+        let unseen = self.repositories.keys().filter(|_| sight.is_everything());
+        named::repositories(seen, unseen, text)
     }
 
     /// Name and id of the repositories whose locks are held or waited for.
@@ -104,13 +89,10 @@ impl Keeper {
     /// The one repository that a text means to a person.
     pub(super) fn one(&self, text: &str, person: &Person) -> Result<Arc<str>, Status> {
         let found = self.resolve(text, &person.sight(Verb::See));
-        let [(id, _)] = found.as_slice() else {
-            return Err(Status::not_found(format!(
-                "{text:?} names {} repositories; `fleet repos` lists them",
-                found.len()
-            )));
-        };
-        Ok(id.clone())
+        match found.as_slice() {
+            [(id, _)] => Ok(id.clone()),
+            found => Err(named::not_one(text, found.len())),
+        }
     }
 
     pub(super) async fn plans(&self, request: &PlansRequest, sight: &Sight) -> Result<PlansResponse, Status> {

@@ -220,14 +220,7 @@ pub(super) fn tend(
     if locks.watch.last().is_some() {
         status.locks = status::locks(&locks.watch, &judged);
     }
-    stuck(
-        status,
-        &locks.watch,
-        &judged,
-        planning.locks.after,
-        input.resource,
-        now.wall,
-    );
+    stuck(status, &locks.watch, &judged, planning, input.resource, now.wall);
     let (batch, host) = batch(planning.locks, &locks.watch, &judged);
     let last = locks.watch.last();
     let is_new = last.is_some_and(|last| last.boot >= locks.look_after);
@@ -292,7 +285,7 @@ fn stuck(
     status: &mut ResticRepositoryStatus,
     watch: &Watch,
     judged: &[(&str, Verdict)],
-    after: u64,
+    planning: &Planning,
     repository: &ResticRepository,
     now: Timestamp,
 ) {
@@ -300,7 +293,7 @@ fn stuck(
     let locks = watch.locks();
     let old = |id: &str| {
         let seen = locks.iter().find(|(of, _)| *of == id);
-        seen.is_some_and(|(_, seen)| last.boot.saturating_sub(seen.first.boot) >= after)
+        seen.is_some_and(|(_, seen)| last.boot.saturating_sub(seen.first.boot) >= planning.locks.after)
     };
     let kept = judged.iter().find_map(|(id, verdict)| match verdict {
         Verdict::Keep(why) if old(id) => Some((*id, why)),
@@ -313,8 +306,10 @@ fn stuck(
             Status::True,
             reasons::REPOSITORY_LOCKED,
             format!(
-                "restic's lock {} does not change, and stays: {why}; `fleet why-locked {}` shows what a person can do",
+                "restic's lock {} does not change, and stays: {why}; `fleet why-locked {}/{}/{}` shows what a person can do",
                 id.get(..10).unwrap_or(id),
+                planning.cluster,
+                repository.metadata.namespace.as_deref().unwrap_or_default(),
                 repository.metadata.name.as_deref().unwrap_or_default()
             ),
         ),
