@@ -22,7 +22,7 @@ long_alone=(
   locks::alone::while_the_hub_is_away locks::alone::new_backups_hold locks::away:: locks::copied:: hooks::kills::restic_killed upgrade::
 )
 # Neither beside others nor in a suite of `make test`.
-apart=(charts:: dashboard:: locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub:: versions::)
+apart=(charts:: dashboard:: documented::fleet locks:: authority:: commands::cut:: backends:: api::afterwards:: hooks::kills:: upgrade:: alerts::operator:: alerts::hub:: versions::)
 
 # What a test says when it fails is printed at once: a suite that is ended from outside says nothing at its end.
 together() { cargo test --workspace --test e2e -- --ignored --nocapture --test-threads 4 "$@"; }
@@ -38,13 +38,14 @@ finish() {
 }
 trap finish EXIT
 
-# These stop or kill the hub or the operator, replace its authority, or hold locks, so they run one after the other. Of the
+# These stop or kill the hub or the operator, replace its authority, pause the fleet, or hold locks, so they run one after
+# the other. Of the
 # faults in the middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed
 # around a hook the operator with the pod.
 one_by_one() {
   mapfile -t skipped < <(without locks::long:: locks::failover:: a_cluster_that_is_cut_off \
     a_job_that_is_deleted_without_its_pods a_pod_that_was_paused "${long_alone[@]}")
-  alone locks:: authority:: hooks::kills::operator_and_pod_killed "${skipped[@]}" || return
+  alone locks:: authority:: documented::fleet hooks::kills::operator_and_pod_killed "${skipped[@]}" || return
   if [ -e hub/ui/dist/site/index.html ] && command -v chromium >/dev/null; then
     alone dashboard::
   else

@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::membership;
 use crate::output::{note, print};
+use crate::text::counted;
 
 /// Carries a decision out.
 pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8, Failure> {
@@ -53,10 +54,14 @@ pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8,
 /// What is no longer protected.
 fn consequences(cluster: &str, answer: &ForgetClusterResponse) -> String {
     let mut text = format!(
-        "The hub forgets {cluster}: {} repositories, {} backups, {} retention policies.\n",
-        answer.repositories,
-        answer.backups,
-        answer.policies.len()
+        "The hub forgets {cluster}: {}, {}, {}.\n",
+        counted(answer.repositories, "repository", "repositories"),
+        counted(answer.backups, "backup", "backups"),
+        counted(
+            answer.policies.len() as u64,
+            "retention policy",
+            "retention policies"
+        )
     );
     let _ = writeln!(
         text,
@@ -85,7 +90,7 @@ mod tests {
         };
         let text = consequences("old", &answer);
         assert!(
-            text.contains("2 repositories, 7 backups, 1 retention policies"),
+            text.contains("2 repositories, 7 backups, 1 retention policy"),
             "{text}"
         );
         assert!(text.contains("  old/shop/nightly"), "{text}");

@@ -62,8 +62,8 @@ pub async fn people(arguments: &HubArguments, command: PeopleCommand) -> Result<
             let request = RevokeRequest { name: name.clone() };
             let sessions = client.revoke(request).await?;
             note(&format!(
-                "{sessions} sessions of {name} were ended, and its login tokens are void; its rights stay bound (fleet \
-                 people unbind), and a certificate of that name still opens the hub (fleet people revoke-certificate)"
+                "sessions of {name} that were ended: {sessions}. Its login tokens are void; its rights stay bound (fleet people \
+                 unbind), and a certificate of that name still opens the hub (fleet people revoke-certificate)"
             ));
         }
         PeopleCommand::RevokeCertificate { name, serial } => {

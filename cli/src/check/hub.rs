@@ -278,7 +278,7 @@ fn connected(facts: &Facts, now: Timestamp) -> Finding {
                 "no cluster has ever connected, or you see none",
                 "fleet clusters join NAME",
             ),
-            (count, true) => Finding::good(ID, format!("{count} clusters are connected")),
+            (count, true) => Finding::good(ID, format!("clusters are connected: {count}")),
             (_, false) => Finding::bad(
                 ID,
                 wrong.join("; "),

@@ -53,7 +53,7 @@ fn all_of(
     id: &'static str,
     facts: &Facts,
     kind: &str,
-    noun: &str,
+    well: &str,
     hint: &str,
     wrong: impl Fn(&Value) -> Option<String>,
 ) -> Finding {
@@ -64,7 +64,7 @@ fn all_of(
             .collect();
         match (count, wrong.is_empty()) {
             (0, _) => Finding::note(id, format!("there is no {kind}"), "README.md shows one"),
-            (_, true) => Finding::good(id, format!("{count} {noun}")),
+            (_, true) => Finding::good(id, format!("{well}: {count}")),
             (_, false) => Finding::bad(id, several(&wrong), hint),
         }
     })

@@ -22,6 +22,7 @@ use crate::migrate::original;
 use crate::objects::{at, text};
 use crate::output::{line, note, print};
 use crate::run::yaml;
+use crate::text::counted;
 
 /// Makes a kit, or verifies one.
 pub async fn kit(kube: &KubeArguments, kit: &Kit) -> Result<u8, Failure> {
@@ -62,10 +63,11 @@ async fn make(kube: &KubeArguments, make: &KitMake) -> Result<u8, Failure> {
     match &make.to {
         Some(path) => {
             write(path, &text)?;
+            let count = kit.repositories.len() as u64;
             note(&format!(
-                "{}: {} repositories",
+                "{}: {}",
                 path.display(),
-                kit.repositories.len()
+                counted(count, "repository", "repositories")
             ));
         }
         None => print(&text),

@@ -6,12 +6,8 @@ use std::process::Command;
 
 use serde_json::json;
 
+use super::{TOP, named, pages, shell, typed};
 use crate::support::{Place, bed, s3};
-
-#[path = "../documents/pages.rs"]
-mod pages;
-#[path = "../documents/shell.rs"]
-mod shell;
 
 const NAMESPACE: &str = "documented";
 /// What pages leave to the reader, and what stands for it here.
@@ -39,11 +35,8 @@ const NOT_THERE: [&str; 4] = [
 
 /// Words of each `kubectl …` of a page, in code blocks and in lines.
 fn commands_of(page: &str) -> Vec<Vec<String>> {
-    let outside = pages::lines(page).into_iter().filter(|(code, _)| code.is_none());
-    let in_lines = outside.flat_map(|(_, line)| line.split('`').skip(1).step_by(2));
-    let lines = shell::code(page).into_iter().chain(in_lines.map(str::to_owned));
     let mut all = Vec::new();
-    for mut line in lines {
+    for mut line in typed(page) {
         for (word, stand_in) in STAND_INS {
             line = line.replace(word, stand_in);
         }
@@ -105,7 +98,7 @@ fn every_kubectl_of_the_pages_is_understood() {
     place.until_ready("resticbackup/name");
     let mut seen = 0;
     let mut wrong = Vec::new();
-    for (path, page) in pages::pages(&["README.md", "CONTRIBUTING.md", "SECURITY.md"]) {
+    for (path, page) in pages::pages(&TOP) {
         for words in commands_of(&page) {
             let tried = tried(&words);
             let mut command = Command::new(bed().workspace.program("kubectl"));
@@ -117,7 +110,7 @@ fn every_kubectl_of_the_pages_is_understood() {
             let said = String::from_utf8_lossy(&output.stderr);
             seen += 1;
             if !output.status.success() && !NOT_THERE.iter().any(|answer| said.contains(answer)) {
-                wrong.push(format!("{}: kubectl {}: {said}", path.display(), tried.join(" ")));
+                wrong.push(format!("{}: kubectl {}: {said}", named(&path), tried.join(" ")));
             }
         }
     }
