@@ -307,5 +307,5 @@ impl Holder {
 }
 
 #[cfg(test)]
-#[path = "holder_tests.rs"]
+#[path = "holder_tests/mod.rs"]
 mod tests;

@@ -386,5 +386,5 @@ impl Operations {
 }
 
 #[cfg(test)]
-#[path = "actor_tests.rs"]
+#[path = "actor_tests/mod.rs"]
 mod tests;

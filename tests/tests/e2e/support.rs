@@ -179,7 +179,7 @@ impl Place {
             namespace: namespace.to_owned(),
         };
         // Of a place that was there before, things are left.
-        let made = place.cluster.kubectl(&["create", "namespace", namespace]);
+        let made = tests::reader::create_namespace(&place.cluster, namespace);
         made.unwrap_or_else(|error| panic!("each test has a namespace of its own, on a new bed: {error:#}"));
         place.apply(&[
             json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "data" },
@@ -231,19 +231,26 @@ impl Place {
 
     /// Applies objects in this namespace.
     pub fn apply(&self, objects: &[Value]) {
-        self.try_apply(objects).unwrap();
+        tests::reader::apply(&self.cluster, &self.placed(objects)).unwrap();
     }
 
+    /// The same by kubectl, whose output it returns.
     pub fn try_apply(&self, objects: &[Value]) -> anyhow::Result<String> {
+        let text: Vec<String> = self.placed(objects).iter().map(Value::to_string).collect();
+        self.cluster.apply(&text.join("\n---\n"))
+    }
+
+    fn placed(&self, objects: &[Value]) -> Vec<Value> {
         let place = |object: &Value| {
             let mut object = object.clone();
-            if object["kind"] != "Namespace" && object["metadata"]["namespace"].is_null() {
+            let in_none =
+                ["Namespace", "PersistentVolume"].contains(&object["kind"].as_str().unwrap_or_default());
+            if !in_none && object["metadata"]["namespace"].is_null() {
                 object["metadata"]["namespace"] = json!(self.namespace);
             }
-            object.to_string()
+            object
         };
-        let text: Vec<String> = objects.iter().map(place).collect();
-        self.cluster.apply(&text.join("\n---\n"))
+        objects.iter().map(place).collect()
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
@@ -325,13 +332,8 @@ impl Place {
         let before = self.get(&object)["status"]["statistics"]["totalBackups"]
             .as_i64()
             .unwrap_or_default();
-        self.kubectl(&[
-            "annotate",
-            &object,
-            &format!("backup.resticbackup.io/run={request}"),
-            "--overwrite",
-        ])
-        .unwrap();
+        let asked = json!({ "metadata": { "annotations": { "backup.resticbackup.io/run": request } } });
+        tests::reader::merge(&self.cluster, &self.namespace, &object, &asked).unwrap();
         let done = |o: &Value| {
             o["status"]["statistics"]["totalBackups"]
                 .as_i64()
@@ -346,12 +348,13 @@ impl Place {
 /// tests before it the machine would be busy with nothing else.
 impl Drop for Place {
     fn drop(&mut self) {
-        let Ok(names) = self.kubectl(&["get", "resticrepositories", "-o", "name"]) else {
+        let Ok(names) = tests::reader::names(&self.cluster, &self.namespace, "resticrepository") else {
             return;
         };
-        for name in names.lines() {
-            let patch = r#"{"spec":{"refreshInterval":"12h"}}"#;
-            self.kubectl(&["patch", name, "--type=merge", "-p", patch]).ok();
+        let seldom = json!({ "spec": { "refreshInterval": "12h" } });
+        for name in names {
+            let object = format!("resticrepository/{name}");
+            tests::reader::merge(&self.cluster, &self.namespace, &object, &seldom).ok();
         }
     }
 }
