@@ -35,7 +35,7 @@ pub fn looks(story: &mut Story, id: &str) {
             "fleet why b/shop/orders",
             "orders",
         ),
-        ("fleet why REPO", "fleet why nas", "nas"),
+        ("fleet why REPO", "fleet why b/shop/nas", "nas"),
         ("fleet why CLUSTER", "fleet why b", "cluster b"),
         (
             "fleet get CLUSTER/NAMESPACE/NAME",
@@ -54,8 +54,12 @@ pub fn looks(story: &mut Story, id: &str) {
             "nas",
         ),
         ("fleet clusters CLUSTER", "fleet clusters b", "CONNECTED"),
-        ("fleet repos history", "fleet repos history shop/nas", "b/orders"),
-        ("fleet repos history NAME", "fleet repos history nas", "b/orders"),
+        ("fleet repos history", "fleet repos history shop/nas", "SNAPSHOTS"),
+        (
+            "fleet repos history NAME",
+            "fleet repos history b/shop/nas",
+            "SNAPSHOTS",
+        ),
         ("fleet snapshots list", "fleet snapshots list b/shop/nas", "shop"),
     ] {
         story.filled(page, typed, says);
@@ -250,7 +254,7 @@ pub fn people(story: &mut Story) {
     story.filled(
         "fleet people revoke NAME",
         "fleet people revoke ann",
-        "sessions of ann that were ended: 1",
+        "sessions of ann that were ended: ",
     );
     story.filled(
         "fleet people revoke",
