@@ -22,15 +22,26 @@ help: ## what can be made
 bootstrap: ## packages that the test bed needs
 	@tests/bootstrap.sh
 
+# The hub embeds the dashboard, and is compiled again with all that is linked to it when that is built: so it is built only when
+# something of it has changed.
+UI_PACKAGES := hub/ui/node_modules/.package-lock.json
+UI_SITE := hub/ui/dist/site/index.html.br
+UI_SOURCES := $(shell find hub/ui/src hub/ui/scripts) $(addprefix hub/ui/,index.html package.json tsconfig.json vite.config.ts)
+
+$(UI_PACKAGES): hub/ui/package.json hub/ui/package-lock.json
+	cd hub/ui && npm ci --no-audit --no-fund && touch node_modules/.package-lock.json
+
+$(UI_SITE): $(UI_PACKAGES) $(UI_SOURCES)
+	cd hub/ui && npm run build
+
 .PHONY: ui
-ui: ## the dashboard, which the hub's binary holds when it is built afterwards (needs Node 20 and npm)
-	cd hub/ui && npm ci --no-audit --no-fund && npm run build
+ui: $(UI_SITE) ## the dashboard, which the hub's binary holds when it is built afterwards (needs Node 20 and npm)
 
 # A hub without its dashboard says so on its page, so a machine without Node builds one.
 .PHONY: ui-if-node
 ui-if-node:
 	@if [ "$$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)" -ge 20 ]; then \
-	   if (cd hub/ui && npm ci --no-audit --no-fund); then cd hub/ui && npm run build; \
+	   if $(MAKE) -s --no-print-directory $(UI_PACKAGES); then $(MAKE) -s --no-print-directory ui; \
 	   else echo "the packages of the dashboard cannot be had: the hub is built without it"; fi; \
 	 else echo "Node.js 20 or later is not installed: the hub is built without its dashboard"; fi
 
