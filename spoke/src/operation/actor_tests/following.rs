@@ -173,12 +173,7 @@ async fn a_lock_that_a_person_takes_back_is_followed_by_no_job() {
 #[tokio::test]
 async fn a_job_that_the_api_server_refuses_to_open_gives_its_lock_back_and_says_so() {
     let mut bench = Bench::new().await;
-    bench
-        .until("the question", |b| {
-            let asked = b.said.iter().any(|body| matches!(body, Body::LeaseAsk(_)));
-            asked.then_some(())
-        })
-        .await;
+    bench.asks().await;
     // Started and suspended again behind the operator's back: its template is fixed.
     bench.api.change(JOB, |job| {
         job["status"] = json!({ "startTime": "2026-11-25T00:00:00Z" })

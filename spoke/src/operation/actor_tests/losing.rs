@@ -27,11 +27,7 @@ async fn an_actor_that_panics_and_a_replica_that_leads_again_adopt_the_open_job(
         "never shut"
     );
     bench.answer(&again, None);
-    bench
-        .until("the count", |b| {
-            (b.api.get(POD)?["metadata"]["annotations"][names::ANNOTATION_RENEWALS] == "1").then_some(())
-        })
-        .await;
+    bench.counts().await;
 }
 
 #[tokio::test]
@@ -40,11 +36,7 @@ async fn a_job_deleted_beside_its_pod_is_released_when_the_pod_has_ended_and_not
     bench.open().await;
     let renew = bench.renewal().await;
     bench.answer(&renew, None);
-    bench
-        .until("the count", |b| {
-            (b.api.get(POD)?["metadata"]["annotations"][names::ANNOTATION_RENEWALS] == "1").then_some(())
-        })
-        .await;
+    bench.counts().await;
     bench.owner.recorded.store(true, Ordering::Relaxed);
     // delete --cascade=orphan: the pod loses its owner and works on.
     bench
@@ -102,11 +94,7 @@ async fn a_job_that_fails_after_its_pod_was_lost_gives_nothing_back_however_ofte
     bench.open().await;
     let renew = bench.renewal().await;
     bench.answer(&renew, None);
-    bench
-        .until("the count", |b| {
-            (b.api.get(POD)?["metadata"]["annotations"][names::ANNOTATION_RENEWALS] == "1").then_some(())
-        })
-        .await;
+    bench.counts().await;
     // Its node is deleted, and with it the pod's object.
     bench.watch();
     bench.api.0.lock().unwrap().1.remove(POD);

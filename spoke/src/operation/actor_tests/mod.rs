@@ -291,6 +291,23 @@ impl Bench {
         );
     }
 
+    /// Until the operation has asked for the lock.
+    async fn asks(&mut self) {
+        self.until("the question", |b| {
+            let asked = b.said.iter().any(|body| matches!(body, Body::LeaseAsk(_)));
+            asked.then_some(())
+        })
+        .await;
+    }
+
+    /// Until a renewal that was answered has reached the pod.
+    async fn counts(&mut self) {
+        self.until("the count", |b| {
+            (b.api.get(POD)?["metadata"]["annotations"][names::ANNOTATION_RENEWALS] == "1").then_some(())
+        })
+        .await;
+    }
+
     async fn renewal(&mut self) -> LeaseRenew {
         self.until("a renewal", |b| {
             let at = b

@@ -159,12 +159,7 @@ async fn a_run_that_cannot_be_passed_on_gives_the_lease_back_with_its_reason() {
 #[tokio::test]
 async fn a_grant_whose_run_does_not_fit_into_a_job_is_given_back_and_says_why() {
     let mut bench = Bench::new().await;
-    bench
-        .until("the question", |b| {
-            let asked = b.said.iter().any(|body| matches!(body, Body::LeaseAsk(_)));
-            asked.then_some(())
-        })
-        .await;
+    bench.asks().await;
     bench.grant(too_long());
     let release = bench.until("the release", |b| b.released()).await;
     assert_eq!(release.token, 5);
