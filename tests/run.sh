@@ -57,17 +57,20 @@ one_by_one() {
 "$testbed" up --name "$FLEET_SUITE" --clusters a,b
 case $FLEET_SUITE in
 test)
+  "$testbed" up --name $beside --clusters a,b &
+  others=$!
+  code=0
   # Logins at a real issuer, which is a program of Node.js.
   if [ "$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)" -ge 20 ]; then
-    cargo test --workspace --test hub_tests oidc:: -- --ignored
+    cargo test --workspace --test hub_tests oidc:: -- --ignored || code=$?
   else
     echo "the issuer needs Node.js 20 or later: logins at a real issuer are not tested (those at the tests' own are)"
   fi
-  "$testbed" up --name $beside --clusters a,b
+  wait $others
+  [ $code -eq 0 ] || exit $code
   (FLEET_SUITE=$beside one_by_one 2>&1 | sed -u "s/^/[$beside] /") &
   others=$!
   mapfile -t skipped < <(without "${apart[@]}" "${long[@]}")
-  code=0
   together "${skipped[@]}" || code=$?
   wait $others || code=$?
   exit $code
