@@ -119,7 +119,7 @@ async fn listen(socket: &Path, source: impl Source) -> Result<(), String> {
     }
 }
 
-/// The next connection that asks for the data; `None` for one that is held from now on.
+/// The next connection that asks for the data; `None` for one that is held from now on, or has ended already.
 async fn accept(listener: &UnixListener, held: &mpsc::Sender<()>) -> Option<UnixStream> {
     loop {
         let Ok((mut connection, _)) = listener.accept().await else {
@@ -136,7 +136,12 @@ async fn accept(listener: &UnixListener, held: &mpsc::Sender<()>) -> Option<Unix
                 });
                 return None;
             }
-            _ => {}
+            // restic's container was killed before it could say so: as one that was held, and has ended.
+            Ok(Err(_)) => {
+                let _ = held.try_send(());
+                return None;
+            }
+            Ok(Ok(_)) | Err(_) => {}
         }
     }
 }
@@ -181,6 +186,22 @@ mod tests {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_before_it_says_what_it_is_for_ends_the_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let offered = tokio::spawn({
+            let socket = socket.clone();
+            async move { offer(&socket, Local(vec!["true".to_owned()])).await }
+        });
+        while UnixStream::connect(&socket).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        let done = timeout(Duration::from_secs(60), offered).await;
+        let said = done.unwrap().unwrap().unwrap_err();
+        assert!(said.contains("without asking for the data"), "{said}");
     }
 
     /// A command that writes nothing, and goes on unless it is ended.
