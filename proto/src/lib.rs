@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod codec;
 pub mod digest;
 pub mod hold;
+pub mod named;
 pub mod order;
 pub mod plan;
 pub mod possession;

@@ -15,7 +15,7 @@ use crate::maintenance::print;
 
 pub use self::document::document;
 pub use self::render::since;
-pub use self::resolve::{Alone, Found, collection, find, noun};
+pub use self::resolve::{Alone, Found, collection, find, means_row, noun};
 
 /// Carries the command out.
 pub async fn get(hub: &HubArguments, arguments: &Get) -> Result<u8, Failure> {

@@ -1,7 +1,8 @@
 //! Which object a person means: a name may be of several kinds, and then it is said.
 
+use proto::named::{Means, means, surest};
 use proto::v1::row::Body;
-use proto::v1::{Collection, Filter, GetResponse, ListRequest, RepositoryRow};
+use proto::v1::{Collection, Filter, GetResponse, ListRequest, Row};
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -55,8 +56,6 @@ const KINDS: [(Collection, &[&str], &str); 5] = [
     ),
     (Collection::Clusters, &["cluster", "clusters"], "fleet clusters"),
 ];
-/// A shorter part of an id may be a name as well.
-const PART_OF_AN_ID: usize = 8;
 /// Names that are listed at most where a name means several objects.
 const SEVERAL: usize = 5;
 
@@ -195,23 +194,20 @@ async fn repositories(client: &mut Client, name: &str) -> Result<Vec<String>, Fa
         ..ListRequest::default()
     };
     let rows = client.list(request).await?.rows.into_iter();
-    let meant = rows.filter_map(|row| match &row.body {
-        Some(Body::Repository(repository)) if is_meant(&row.key, repository, name) => Some(row.key),
-        _ => None,
-    });
-    Ok(meant.collect())
+    Ok(surest(rows.map(|row| (means_row(name, &row), row.key))))
 }
 
-fn is_meant(key: &str, row: &RepositoryRow, name: &str) -> bool {
-    let of_id = name.len() >= PART_OF_AN_ID && row.restic_id.starts_with(name);
-    let mut bindings = row.bindings.iter();
-    key == name
-        || of_id
-        || row.name == name
-        || bindings.any(|of| {
-            let short = format!("{}/{}", of.namespace, of.name);
-            of.name == name || short == name || format!("{}/{short}", of.cluster) == name
-        })
+/// Whether a text means the repository of a row.
+#[must_use]
+pub fn means_row(text: &str, row: &Row) -> Option<Means> {
+    let Some(Body::Repository(of)) = &row.body else {
+        return None;
+    };
+    let places = of
+        .bindings
+        .iter()
+        .map(|b| format!("{}/{}/{}", b.cluster, b.namespace, b.name));
+    means(text, &row.key, &of.name, places)
 }
 
 fn nothing(kind: Option<Collection>, name: &str) -> Failure {
@@ -243,30 +239,7 @@ fn several(found: &[Found], name: &str) -> Failure {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use proto::v1::RepositoryBinding;
-
     use super::*;
-
-    #[test]
-    fn a_repository_is_meant_by_its_name_its_id_or_one_of_its_resources() {
-        let row = RepositoryRow {
-            restic_id: "abcdef0123".repeat(6),
-            name: "nas".to_owned(),
-            bindings: vec![RepositoryBinding {
-                cluster: "b".to_owned(),
-                namespace: "shop".to_owned(),
-                name: "store".to_owned(),
-                ..RepositoryBinding::default()
-            }],
-            ..RepositoryRow::default()
-        };
-        for name in ["nas", "store", "abcdef01", "b/shop/store", "shop/store", "key"] {
-            assert!(is_meant("key", &row, name), "{name}");
-        }
-        for name in ["na", "abcdef", "a/shop/store", "hop/store", ""] {
-            assert!(!is_meant("key", &row, name), "{name}");
-        }
-    }
 
     #[test]
     fn what_is_not_there_names_the_commands_that_list_it() {

@@ -6,6 +6,7 @@ mod rows;
 mod verdict;
 
 use jiff::Timestamp;
+use proto::named::surest;
 use proto::v1::{Collection, GetResponse, Relation, Resource, Row, StatusResponse, row::Body};
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use crate::arguments::{Command, Get, HubArguments, KubeArguments, List, SYSTEM};
 use crate::check::{CLOCKS, OPERATOR, objects};
 use crate::client::Listing;
 use crate::connection::Connection;
-use crate::detail::{Alone, Found};
+use crate::detail::{Alone, Found, means_row};
 use crate::failure::Failure;
 use crate::kubectl::{self, Kubectl};
 use crate::objects::{items, name, text, time};
@@ -189,8 +190,10 @@ impl Local {
         let mut found: Vec<Found> = all
             .into_iter()
             .filter(|collection| kind.is_none_or(|kind| kind == *collection))
-            .flat_map(|collection| self.of(collection).into_iter().map(move |row| (collection, row)))
-            .filter(|(_, row)| self.is_called(row, wanted))
+            .flat_map(|collection| {
+                let rows = self.called(collection, wanted).into_iter();
+                rows.map(move |row| (collection, row))
+            })
             .map(|(collection, row)| self.found(collection, row))
             .collect();
         match (found.pop(), found.is_empty()) {
@@ -204,19 +207,14 @@ impl Local {
         }
     }
 
-    /// `CLUSTER/NAMESPACE/NAME`, `NAMESPACE/NAME`, or the name of a repository.
-    fn is_called(&self, row: &Row, wanted: &str) -> bool {
-        let here = format!("{}/{wanted}", self.seen.cluster);
-        let of_binding = |place: String| place == wanted || place == here;
-        match &row.body {
-            Some(Body::Repository(of)) => {
-                let mut bindings = of.bindings.iter();
-                row.key == wanted
-                    || of.name == wanted
-                    || bindings.any(|b| of_binding(format!("{}/{}/{}", b.cluster, b.namespace, b.name)))
-            }
-            _ => of_binding(row.key.clone()),
+    /// `CLUSTER/NAMESPACE/NAME`, `NAMESPACE/NAME`, or what means a repository with a hub as well.
+    fn called(&self, collection: Collection, wanted: &str) -> Vec<Row> {
+        let rows = self.of(collection).into_iter();
+        if collection == Collection::Repositories {
+            return surest(rows.map(|row| (means_row(wanted, &row), row)));
         }
+        let here = format!("{}/{wanted}", self.seen.cluster);
+        rows.filter(|row| row.key == wanted || row.key == here).collect()
     }
 
     fn found(&self, collection: Collection, row: Row) -> Found {
