@@ -5,16 +5,16 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p target
-built=target/built-tests.log units=target/unit-tests.log waiting=target/waiting-tests.log
+units=target/unit-tests.log waiting=target/waiting-tests.log
 waits=(hub_tests cli_tests crds_tests)
 
-cargo test --workspace --no-run 2>&1 | tee "$built"
-[ "${PIPESTATUS[0]}" -eq 0 ] || exit 1
+cargo test --workspace --no-run || exit
 beside=("${waits[@]/#/--test=}")
 computing=()
-for name in $(sed -nE 's|.*Executable tests/.*/deps/(.+)-[0-9a-f]+\).*|\1|p' "$built"); do
+for name in $(cargo metadata --no-deps --format-version 1 | grep -oE '"kind":\["test"\],"crate_types":\["bin"\],"name":"[^"]+"' | cut -d'"' -f12); do
   [[ " ${waits[*]} " == *" $name "* ]] || computing+=("--test=$name")
 done
+[ ${#computing[@]} -gt 0 ] || { echo "cargo metadata names no test programs" >&2; exit 1; }
 cargo test --workspace --lib --bins >"$units" 2>&1 &
 first=$!
 cargo test --workspace "${beside[@]}" -- --test-threads 4 >"$waiting" 2>&1 &

@@ -38,10 +38,9 @@ finish() {
 }
 trap finish EXIT
 
-# These stop or kill the hub or the operator, replace its authority, pause the fleet, or hold locks, so they run one after
-# the other. Of the
-# faults in the middle of deleting that of every day is tried here, a hub and operators that are killed; of what can be killed
-# around a hook the operator with the pod.
+# These stop or kill the hub or the operator, replace its authority, pause the fleet, or hold locks, so they run one after the
+# other. Of the faults in the middle of deleting that of every day is tried here, a hub and operators that are killed; of what
+# can be killed around a hook the operator with the pod.
 one_by_one() {
   mapfile -t skipped < <(without locks::long:: locks::failover:: a_cluster_that_is_cut_off \
     a_job_that_is_deleted_without_its_pods a_pod_that_was_paused "${long_alone[@]}")

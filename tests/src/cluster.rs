@@ -291,7 +291,7 @@ impl Cluster {
         )
     }
 
-    fn wait(&self, limit: Duration, what: &str, ready: impl Fn() -> bool) -> anyhow::Result<()> {
+    pub(crate) fn wait(&self, limit: Duration, what: &str, ready: impl Fn() -> bool) -> anyhow::Result<()> {
         let end = Instant::now() + limit;
         while !ready() {
             if Instant::now() > end {

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use crate::bed::{Bed, HUB_ENROL_PORT, HUB_LINK_PORT};
 use crate::cluster::Cluster;
 use crate::process::run;
-use crate::{progress, reader};
+use crate::{objects, progress};
 
 /// Namespace of hub and spokes.
 pub const SYSTEM: &str = "restic-fleet-system";
@@ -124,16 +124,11 @@ pub fn prepare_hub_volume(cluster: &Cluster) -> anyhow::Result<()> {
 /// Waits for a claim's volume and lets everybody write to it.
 pub fn open_volume(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::Result<()> {
     let object = format!("pvc/{claim}");
-    let end = Instant::now() + Duration::from_secs(30);
-    while reader::get(cluster, namespace, &object)?["status"]["phase"] != "Bound" {
-        if Instant::now() > end {
-            bail!(
-                "claim {namespace}/{claim} of cluster {} is not bound",
-                cluster.name
-            );
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    cluster.wait(
+        Duration::from_secs(30),
+        &format!("{namespace}/{object} bound"),
+        || objects::get(cluster, namespace, &object).is_ok_and(|claim| claim["status"]["phase"] == "Bound"),
+    )?;
     let path = volume_path(cluster, namespace, claim)?;
     run("mkdir", &["-p", &path])?;
     run("chmod", &["0777", &path]).map(drop)
@@ -141,11 +136,11 @@ pub fn open_volume(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::R
 
 /// Folder of a claim on this machine.
 pub fn volume_path(cluster: &Cluster, namespace: &str, claim: &str) -> anyhow::Result<String> {
-    let claim = reader::get(cluster, namespace, &format!("pvc/{claim}"))?;
+    let claim = objects::get(cluster, namespace, &format!("pvc/{claim}"))?;
     let volume = claim["spec"]["volumeName"].as_str().context("no volume yet")?;
-    let volume = reader::get(cluster, "", &format!("pv/{volume}"))?;
-    let path = &volume["spec"]["hostPath"]["path"];
-    Ok(path.as_str().unwrap_or_default().to_owned())
+    let volume = objects::get(cluster, "", &format!("pv/{volume}"))?;
+    let path = volume["spec"]["hostPath"]["path"].as_str();
+    Ok(path.context("no folder of the node")?.to_owned())
 }
 
 /// A PersistentVolume of type `local` and class `local` for a claim that may not be there yet: for it the kubelet honours

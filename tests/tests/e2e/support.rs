@@ -179,7 +179,7 @@ impl Place {
             namespace: namespace.to_owned(),
         };
         // Of a place that was there before, things are left.
-        let made = tests::reader::create_namespace(&place.cluster, namespace);
+        let made = tests::objects::create_namespace(&place.cluster, namespace);
         made.unwrap_or_else(|error| panic!("each test has a namespace of its own, on a new bed: {error:#}"));
         place.apply(&[
             json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "data" },
@@ -231,7 +231,7 @@ impl Place {
 
     /// Applies objects in this namespace.
     pub fn apply(&self, objects: &[Value]) {
-        tests::reader::apply(&self.cluster, &self.placed(objects)).unwrap();
+        tests::objects::apply(&self.cluster, &self.placed(objects)).unwrap();
     }
 
     /// The same by kubectl, whose output it returns.
@@ -270,7 +270,7 @@ impl Place {
     }
 
     fn read(&self, object: &str) -> anyhow::Result<Value> {
-        tests::reader::get(&self.cluster, &self.namespace, object)
+        tests::objects::get(&self.cluster, &self.namespace, object)
     }
 
     /// Waits until an object is as described.
@@ -333,7 +333,7 @@ impl Place {
             .as_i64()
             .unwrap_or_default();
         let asked = json!({ "metadata": { "annotations": { "backup.resticbackup.io/run": request } } });
-        tests::reader::merge(&self.cluster, &self.namespace, &object, &asked).unwrap();
+        tests::objects::merge(&self.cluster, &self.namespace, &object, &asked).unwrap();
         let done = |o: &Value| {
             o["status"]["statistics"]["totalBackups"]
                 .as_i64()
@@ -348,13 +348,13 @@ impl Place {
 /// tests before it the machine would be busy with nothing else.
 impl Drop for Place {
     fn drop(&mut self) {
-        let Ok(names) = tests::reader::names(&self.cluster, &self.namespace, "resticrepository") else {
+        let Ok(names) = tests::objects::names(&self.cluster, &self.namespace, "resticrepository") else {
             return;
         };
         let seldom = json!({ "spec": { "refreshInterval": "12h" } });
         for name in names {
             let object = format!("resticrepository/{name}");
-            tests::reader::merge(&self.cluster, &self.namespace, &object, &seldom).ok();
+            tests::objects::merge(&self.cluster, &self.namespace, &object, &seldom).ok();
         }
     }
 }

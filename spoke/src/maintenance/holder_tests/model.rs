@@ -55,49 +55,61 @@ struct Met {
     interrupted: u32,
 }
 
-fn run(steps: &[(Event, u64)], met: &mut Met) -> Result<(), TestCaseError> {
-    let limits = Limits {
-        start: 150,
-        ask_again: 40,
-    };
-    let (mut holder, mut now, mut job) = (Holder::new().within(limits), 0, BORN);
-    let (mut granted, mut opened) = (0u64, 0u32);
-    let mut sent: Vec<(u64, u64, u64)> = Vec::new();
-    // Until when the lease is ours, by the renewals that were answered.
-    let mut ours: Option<(u64, u64)> = None;
-    let mut given_back: Vec<u64> = Vec::new();
-    for (event, passed) in steps {
-        now += passed;
-        let holds = match holder.phase() {
+/// A holder, its Job, and what has passed between them.
+struct Play<'a> {
+    holder: Holder,
+    now: u64,
+    job: Observed,
+    /// The highest token that was granted.
+    granted: u64,
+    /// How often the Job was opened.
+    opened: u32,
+    /// Renewals: token, number, when.
+    sent: Vec<(u64, u64, u64)>,
+    /// Until when the lease is ours, by the renewals that were answered: token, time.
+    ours: Option<(u64, u64)>,
+    given_back: Vec<u64>,
+    met: &'a mut Met,
+}
+
+impl Play<'_> {
+    /// What the holder hears of an event.
+    fn input(&mut self, event: Event) -> Input {
+        let holds = match self.holder.phase() {
             Phase::Held(lease) => lease.token,
             Phase::Closing { token } | Phase::Releasing { token, .. } => *token,
-            _ => granted,
+            _ => self.granted,
         };
-        let input = match *event {
+        match event {
             Event::Connected => Input::Connected,
             Event::Granted(anew) => {
-                granted += u64::from(anew || granted == 0);
+                self.granted += u64::from(anew || self.granted == 0);
                 Input::Granted {
-                    token: granted,
+                    token: self.granted,
                     ttl: 100,
                     renew: 20,
                 }
             }
-            Event::Refused if matches!(holder.phase(), Phase::Waiting { .. }) => {
-                met.refused += 1;
-                granted += 1;
-                Input::Refused { token: granted }
+            Event::Refused if matches!(self.holder.phase(), Phase::Waiting { .. }) => {
+                self.met.refused += 1;
+                self.granted += 1;
+                Input::Refused { token: self.granted }
             }
-            Event::Renewed(n) if !sent.is_empty() => {
-                let (token, seq, _) = sent[sent.len() - 1 - n % sent.len()];
+            Event::Renewed(n) if !self.sent.is_empty() => {
+                let (token, seq, _) = self.sent[self.sent.len() - 1 - n % self.sent.len()];
                 Input::Renewed { token, seq }
             }
             Event::Revoked => Input::Revoked { token: holds },
             Event::Released => Input::Released { token: holds },
             Event::OpenRefused => Input::OpenRefused { token: holds },
             _ => Input::Look,
-        };
-        match *event {
+        }
+    }
+
+    /// What an event does to the Job and its pod.
+    fn happens(&mut self, event: Event) {
+        let job = &mut self.job;
+        match event {
             Event::Started if job.pods => (job.started, job.alive) = (true, true),
             Event::Alive(alive) if job.started => job.alive = alive,
             Event::Finished if job.pods && !job.suspended => {
@@ -105,7 +117,7 @@ fn run(steps: &[(Event, u64)], met: &mut Met) -> Result<(), TestCaseError> {
             }
             Event::Ended if job.suspended => (job.pods, job.started, job.alive) = (false, false, false),
             Event::Lost if job.started => {
-                met.lost += 1;
+                self.met.lost += 1;
                 job.lost = job.token;
                 (job.pods, job.started, job.alive) = (false, false, false);
             }
@@ -115,69 +127,113 @@ fn run(steps: &[(Event, u64)], met: &mut Met) -> Result<(), TestCaseError> {
             }
             _ => {}
         }
-        if let Input::Renewed { token, seq } = input
-            && let Some((_, _, at)) = sent.iter().find(|(t, s, _)| (*t, *s) == (token, seq))
-        {
-            let before = ours.filter(|(t, _)| *t == token).map_or(0, |(_, until)| until);
-            ours = Some((token, before.max(at + 90)));
+    }
+
+    /// A renewal that was answered makes the lease ours for a life from when it was sent.
+    fn counts(&mut self, token: u64, seq: u64) {
+        let sent = self.sent.iter().find(|(t, s, _)| (*t, *s) == (token, seq));
+        if let Some((_, _, at)) = sent {
+            let before = self.ours.filter(|(t, _)| *t == token);
+            let before = before.map_or(0, |(_, until)| until);
+            self.ours = Some((token, before.max(at + 90)));
         }
-        let before = job;
-        for effect in holder.step(input, before, now) {
-            match effect {
-                Effect::Renew { token, seq } => {
-                    prop_assert!(matches!(holder.phase(), Phase::Held(lease) if lease.token == token));
-                    prop_assert!(
-                        !sent.iter().any(|(t, s, _)| (*t, *s) == (token, seq)),
-                        "the same twice"
-                    );
-                    sent.push((token, seq, now));
-                }
-                Effect::Open { token } => {
-                    prop_assert!(before.suspended && !before.ended && !before.pods);
-                    prop_assert_eq!(ours.map(|(t, _)| t), Some(token), "no renewal was answered");
-                    prop_assert!(ours.is_some_and(|(_, until)| now < until), "too late");
-                    opened += 1;
-                    met.opened += 1;
-                    prop_assert_eq!(opened, 1, "a Job is opened once");
-                    (job.suspended, job.begun, job.token, job.pods) = (false, true, Some(token), true);
-                }
-                Effect::Count { .. } => {
-                    met.counted += 1;
-                    prop_assert!(before.started && before.lost.is_none() && !before.suspended);
-                    prop_assert_eq!(ours.map(|(t, _)| t), before.token);
-                    prop_assert!(ours.is_some_and(|(_, until)| now < until), "too late");
-                }
-                Effect::Release { token } => {
-                    met.released += 1;
-                    // A pod that somebody starts after that sees no renewal, and does not begin.
-                    let first = !given_back.contains(&token);
-                    let at_work = before.token == Some(token)
-                        && first
-                        && !before.ended
-                        && (before.pods || !before.suspended);
-                    prop_assert!(!at_work, "{token} was given back beside {before:?}");
-                    prop_assert!(
-                        !first || before.lost != Some(token),
-                        "the end of {token} was never seen"
-                    );
-                    given_back.push(token);
-                }
-                Effect::Ask => prop_assert!(!before.ended && !before.begun),
-                Effect::Shut => job.suspended = true,
-                Effect::Withdraw { .. } => {}
+    }
+
+    fn is_ours(&self) -> bool {
+        self.ours.is_some_and(|(_, until)| self.now < until)
+    }
+
+    /// What the holder wants done, where the Job was `before`: whether it may, and it is done.
+    fn does(&mut self, effect: Effect, before: Observed) -> Result<(), TestCaseError> {
+        match effect {
+            Effect::Renew { token, seq } => {
+                prop_assert!(matches!(self.holder.phase(), Phase::Held(lease) if lease.token == token));
+                let twice = self.sent.iter().any(|(t, s, _)| (*t, *s) == (token, seq));
+                prop_assert!(!twice, "the same twice");
+                self.sent.push((token, seq, self.now));
             }
+            Effect::Open { token } => {
+                prop_assert!(before.suspended && !before.ended && !before.pods);
+                prop_assert_eq!(self.ours.map(|(t, _)| t), Some(token), "no renewal was answered");
+                prop_assert!(self.is_ours(), "too late");
+                self.opened += 1;
+                self.met.opened += 1;
+                prop_assert_eq!(self.opened, 1, "a Job is opened once");
+                let job = &mut self.job;
+                (job.suspended, job.begun, job.token, job.pods) = (false, true, Some(token), true);
+            }
+            Effect::Count { .. } => {
+                self.met.counted += 1;
+                prop_assert!(before.started && before.lost.is_none() && !before.suspended);
+                prop_assert_eq!(self.ours.map(|(t, _)| t), before.token);
+                prop_assert!(self.is_ours(), "too late");
+            }
+            Effect::Release { token } => self.gives_back(token, before)?,
+            Effect::Ask => prop_assert!(!before.ended && !before.begun),
+            Effect::Shut => self.job.suspended = true,
+            Effect::Withdraw { .. } => {}
         }
-        if let Phase::Held(lease) = holder.phase() {
-            prop_assert!(!given_back.contains(&lease.token), "held after it was given back");
+        Ok(())
+    }
+
+    fn gives_back(&mut self, token: u64, before: Observed) -> Result<(), TestCaseError> {
+        self.met.released += 1;
+        // A pod that somebody starts after that sees no renewal, and does not begin.
+        let first = !self.given_back.contains(&token);
+        let at_work =
+            before.token == Some(token) && first && !before.ended && (before.pods || !before.suspended);
+        prop_assert!(!at_work, "{token} was given back beside {before:?}");
+        let unseen = first && before.lost == Some(token);
+        prop_assert!(!unseen, "the end of {token} was never seen");
+        self.given_back.push(token);
+        Ok(())
+    }
+
+    /// What holds after each event.
+    fn stands(&mut self, before: Observed) -> Result<(), TestCaseError> {
+        let now = self.now;
+        if let Phase::Held(lease) = self.holder.phase() {
+            let given_back = self.given_back.contains(&lease.token);
+            prop_assert!(!given_back, "held after it was given back");
             prop_assert!(lease.deadline.is_none_or(|at| now < at));
             prop_assert!(before.begun || before.suspended || before.token.is_none() || !before.ended);
         }
-        met.interrupted += u32::from(matches!(holder.phase(), Phase::Done(End::Interrupted(_))));
-        prop_assert!(
-            holder.wake().is_none_or(|at| at > now),
-            "{:?} wakes at once for ever",
-            holder
-        );
+        let interrupted = matches!(self.holder.phase(), Phase::Done(End::Interrupted(_)));
+        self.met.interrupted += u32::from(interrupted);
+        let wakes = self.holder.wake().is_none_or(|at| at > now);
+        prop_assert!(wakes, "{:?} wakes at once for ever", self.holder);
+        Ok(())
+    }
+}
+
+fn run(steps: &[(Event, u64)], met: &mut Met) -> Result<(), TestCaseError> {
+    let limits = Limits {
+        start: 150,
+        ask_again: 40,
+    };
+    let mut play = Play {
+        holder: Holder::new().within(limits),
+        now: 0,
+        job: BORN,
+        granted: 0,
+        opened: 0,
+        sent: Vec::new(),
+        ours: None,
+        given_back: Vec::new(),
+        met,
+    };
+    for (event, passed) in steps {
+        play.now += passed;
+        let input = play.input(*event);
+        play.happens(*event);
+        if let Input::Renewed { token, seq } = input {
+            play.counts(token, seq);
+        }
+        let before = play.job;
+        for effect in play.holder.step(input, before, play.now) {
+            play.does(effect, before)?;
+        }
+        play.stands(before)?;
     }
     Ok(())
 }
