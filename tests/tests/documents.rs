@@ -9,6 +9,12 @@ use serde_json::Value;
 
 #[path = "documents/pages.rs"]
 mod pages;
+#[path = "documents/shell.rs"]
+mod shell;
+#[path = "documents/told.rs"]
+mod told;
+#[path = "documents/typed.rs"]
+mod typed;
 #[path = "documents/values.rs"]
 mod values;
 

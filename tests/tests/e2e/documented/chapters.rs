@@ -42,6 +42,7 @@ pub fn looks(story: &mut Story, id: &str) {
             "fleet get b/shop/orders",
             "orders",
         ),
+        ("fleet get", "fleet get shop/orders", "orders"),
         (
             "fleet why-locked NAMESPACE/NAME",
             "fleet why-locked shop/nas",

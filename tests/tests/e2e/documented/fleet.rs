@@ -10,40 +10,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::fleet::{command, run_to_end};
 
-use super::{TOP, chapters, named, pages, shell, typed};
+use super::typed::of_fleet;
+use super::{chapters, pages, shell};
 use crate::faults::until;
 use crate::retention::{make_snapshots, policy, repository_id};
 use crate::support::{Place, SOON, bed, s3};
 
 const NAMESPACE: &str = "shop";
-
-/// Commands of the pages, each with the pages that have it. The list of all commands has alternatives, which the CLI's own
-/// tests read.
-fn documented() -> BTreeMap<String, BTreeSet<String>> {
-    let mut all = BTreeMap::<String, BTreeSet<String>>::new();
-    for (path, page) in pages::pages(&TOP) {
-        let lines = typed(&page);
-        let words = lines.iter().flat_map(|line| shell::commands(line));
-        for words in words.filter(|words| words.len() > 1 && words[0] == "fleet") {
-            let is_list = path.ends_with("cli.md") && words.iter().any(|word| word.contains('['));
-            if !is_list {
-                all.entry(line(&words)).or_default().insert(named(&path));
-            }
-        }
-    }
-    all
-}
-
-/// Words as a shell takes them apart again.
-fn line(words: &[String]) -> String {
-    let quoted = words
-        .iter()
-        .map(|word| match word.contains([' ', '*', '$', '{']) {
-            true => format!("'{word}'"),
-            false => word.clone(),
-        });
-    quoted.collect::<Vec<_>>().join(" ")
-}
 
 /// What is left to be carried out, and where.
 pub struct Story {
@@ -180,7 +153,7 @@ fn every_fleet_of_the_pages_is_carried_out() {
     let place = shop();
     let dir = tempfile::tempdir().unwrap();
     let mut story = Story {
-        left: documented(),
+        left: of_fleet(),
         dir: dir.path().to_owned(),
         kubeconfig: place.cluster.kubeconfig(),
         wrong: Vec::new(),

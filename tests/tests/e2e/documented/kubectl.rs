@@ -6,7 +6,8 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{TOP, named, pages, shell, typed};
+use super::typed::{TOP, named, typed};
+use super::{pages, shell};
 use crate::support::{Place, bed, s3};
 
 const NAMESPACE: &str = "documented";
