@@ -339,5 +339,5 @@ impl Grantor {
 }
 
 #[cfg(test)]
-#[path = "grantor_tests.rs"]
+#[path = "grantor_tests/mod.rs"]
 mod tests;

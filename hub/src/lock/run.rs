@@ -286,5 +286,5 @@ pub fn carried(run: &RetentionRun, result: &str) -> Option<BTreeSet<String>> {
 }
 
 #[cfg(test)]
-#[path = "run_tests.rs"]
+#[path = "run_tests/mod.rs"]
 mod tests;

@@ -319,5 +319,5 @@ fn groups(snapshots: &[Snapshot], remove: &[Removal]) -> Vec<document::Group> {
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
+#[path = "plan_tests/mod.rs"]
 mod tests;
