@@ -18,7 +18,13 @@ const CLAIMS: usize = 2_000;
 
 /// A resource. Selectors and keep rules are left as they are: the rules' own parser judges them.
 pub fn object(object: &mut ObjectState) {
-    all([&mut object.namespace, &mut object.name], NAME);
+    let ObjectState {
+        namespace,
+        name,
+        owner,
+        ..
+    } = object;
+    all([namespace, name, owner], NAME);
     for condition in &mut object.conditions {
         let Condition {
             r#type,

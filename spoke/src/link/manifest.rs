@@ -1,11 +1,13 @@
 //! A resource as the hub keeps it for the day on which its cluster is lost: what a person has written, and no secret. Pure.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use proto::text::with_credentials_as;
 use proto::v1::ObjectState;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+/// Group of our resources.
+const GROUP: &str = "backup.resticbackup.io";
 /// Most bytes of one. A larger one is not sent.
 const LONGEST: usize = 32 << 10;
 /// In the place of what could be a secret; the CLI looks for it.
@@ -14,12 +16,27 @@ const TAKEN_OUT: &str = "(not sent to the hub)";
 /// A state with the manifest of its resource.
 #[must_use]
 pub fn with(mut state: ObjectState, kind: &str, meta: &ObjectMeta, spec: &impl Serialize) -> ObjectState {
-    let owners = meta.owner_references.iter().flatten();
-    state.generated = owners.into_iter().any(|owner| owner.controller == Some(true));
+    let mut owners = meta.owner_references.iter().flatten();
+    let controller = owners.find(|owner| owner.controller == Some(true));
+    state.generated = controller.is_some_and(|owner| group(owner) == GROUP);
     if !state.generated {
+        state.owner = controller.map(named).unwrap_or_default();
         state.manifest = manifest(kind, meta, spec).unwrap_or_default();
     }
     state
+}
+
+/// Group of the API of an owner; empty for the core's.
+fn group(owner: &OwnerReference) -> &str {
+    owner.api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+fn named(owner: &OwnerReference) -> String {
+    let OwnerReference { kind, name, .. } = owner;
+    match group(owner) {
+        "" => format!("{kind}/{name}"),
+        group => format!("{kind}.{group}/{name}"),
+    }
 }
 
 fn manifest(kind: &str, meta: &ObjectMeta, spec: &impl Serialize) -> Option<String> {
@@ -131,9 +148,31 @@ mod tests {
         assert!(state.manifest.contains("\"key\":\"k\""));
     }
 
+    /// Its owner may be of a program that is not installed in the new cluster.
+    #[test]
+    fn what_another_program_makes_and_keeps_is_sent_with_its_name() {
+        let owner = json!([
+            { "apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "u" },
+            { "apiVersion": "platform.example.org/v1", "kind": "XBackupStore", "name": "shop", "uid": "u", "controller": true },
+        ]);
+        let metadata = json!({ "name": "nas", "namespace": "shop", "ownerReferences": owner });
+        let spec = json!({ "repositoryURL": "s3:x/y", "credentialsSecretRef": { "name": "nas" } });
+        let repository: ResticRepository = of("ResticRepository", metadata, spec);
+        let state = with(
+            ObjectState::default(),
+            "ResticRepository",
+            &repository.metadata,
+            &repository.spec,
+        );
+        assert!(!state.generated);
+        assert!(state.manifest.contains("s3:x/y"), "{}", state.manifest);
+        assert!(!state.manifest.contains("ownerReferences"), "{}", state.manifest);
+        assert_eq!(state.owner, "XBackupStore.platform.example.org/shop");
+    }
+
     #[test]
     fn what_comes_back_with_another_resource_and_what_is_too_large_is_not_sent() {
-        let owner = json!([{ "apiVersion": "v1", "kind": "ResticBackup", "name": "orders", "uid": "u", "controller": true }]);
+        let owner = json!([{ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": "ResticBackup", "name": "orders", "uid": "u", "controller": true }]);
         let rule = json!({ "selector": {}, "retention": { "keepLast": 1 } });
         let spec = json!({ "repositoryRef": { "name": "nas" }, "schedule": "@daily", "policies": [rule] });
         let owned: GlobalRetentionPolicy = of(

@@ -188,6 +188,7 @@ impl Shape {
             // As long as that of a backup usually is.
             manifest: " ".repeat(500),
             generated: false,
+            owner: String::new(),
         };
         ObjectUpdate {
             uid: state.uid.clone(),
