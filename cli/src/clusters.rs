@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::membership;
 use crate::output::{note, print};
+use crate::rebuild::to_keep;
 use crate::text::counted;
 
 /// Carries a decision out.
@@ -25,6 +26,9 @@ pub async fn decide(hub: &HubArguments, command: &ClustersCommand) -> Result<u8,
                 cluster: cluster.clone(),
                 cluster_uid: uid.clone(),
             };
+            if let Some(advice) = to_keep(&mut client, cluster, Some(uid)).await {
+                note(&advice);
+            }
             client.accept_cluster(request).await?;
             note(&format!(
                 "{cluster} is the cluster {uid} from now on; it reports everything when it connects"
@@ -67,6 +71,12 @@ fn consequences(cluster: &str, answer: &ForgetClusterResponse) -> String {
         text,
         "Its snapshots stay in their repositories. Policies of other clusters remove them only if a selector names them."
     );
+    if answer.backups > 0 {
+        let _ = writeln!(
+            text,
+            "What it can be made again of is removed too: first keep what `fleet clusters rebuild {cluster}` prints."
+        );
+    }
     if !answer.policies.is_empty() {
         let _ = writeln!(text, "What these policies keep is no longer kept by them:");
     }
@@ -94,6 +104,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("  old/shop/nightly"), "{text}");
+        assert!(text.contains("fleet clusters rebuild old"), "{text}");
         assert!(!text.contains('\u{1b}'));
     }
 }

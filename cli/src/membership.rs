@@ -14,6 +14,7 @@ use crate::arguments::{Join, JoinFormat, Rotate, RotateStep};
 use crate::client::Client;
 use crate::failure::{Failure, code};
 use crate::output::{note, print};
+use crate::rebuild::to_keep;
 use crate::run::yaml;
 use crate::text::until;
 
@@ -40,6 +41,16 @@ pub async fn join(client: &mut Client, join: &Join) -> Result<u8, Failure> {
     };
     let link = address(url(&join.link_url, &answer.link_url, LINK))?;
     let enrol = address(url(&join.enrol_url, &answer.enrol_url, ENROL))?;
+    if !answer.known_uid.is_empty() {
+        let (cluster, uid) = (&join.cluster, cleaned(&answer.known_uid));
+        note(&format!(
+            "{cluster} has reported before as the cluster with uid {uid}; another one is refused until `fleet clusters accept \
+             {cluster} --uid UID`"
+        ));
+        if let Some(advice) = to_keep(client, cluster, None).await {
+            note(&advice);
+        }
+    }
     let manifest = manifest(&join.cluster, &answer, &link, &enrol);
     print(&match join.output {
         JoinFormat::Yaml => manifest,
@@ -50,13 +61,6 @@ pub async fn join(client: &mut Client, join: &Join) -> Result<u8, Failure> {
         join.cluster,
         until(answer.expires.as_ref(), Timestamp::now())
     ));
-    if !answer.known_uid.is_empty() {
-        let uid = cleaned(&answer.known_uid);
-        note(&format!(
-            "{} has reported before as the cluster with uid {uid}; another one is refused until `fleet clusters accept {} --uid UID`",
-            join.cluster, join.cluster
-        ));
-    }
     Ok(0)
 }
 

@@ -3,14 +3,18 @@
 use std::process::Command;
 
 use crate::harness::{Fleet, ID, object, repository};
-use proto::v1::BackupState;
 use proto::v1::object_state::Body as Object;
+use proto::v1::{BackupState, Hello};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_cluster_is_printed_as_yaml_that_can_be_applied() {
     let fleet = Fleet::new().await;
-    let spoke = fleet.spoke("berlin").await;
+    let says = Hello {
+        cluster_uid: "lost".to_owned(),
+        ..Hello::default()
+    };
+    let spoke = fleet.spoke_that_says("berlin", says).await;
     let manifest = |kind: &str, name: &str, spec: Value| {
         json!({ "apiVersion": "backup.resticbackup.io/v1alpha1", "kind": kind,
                 "metadata": { "name": name, "namespace": "ns" }, "spec": spec })
@@ -35,7 +39,7 @@ async fn a_lost_cluster_is_printed_as_yaml_that_can_be_applied() {
         .await;
     drop(spoke);
     let dir = tempfile::tempdir().unwrap();
-    let (cert, key) = fleet.certificate("spiffe://fleet/viewer/eve");
+    let (cert, key) = fleet.certificate("spiffe://fleet/admin/root");
     std::fs::write(dir.path().join("cert"), cert).unwrap();
     std::fs::write(dir.path().join("key"), key).unwrap();
     let ca = fleet.dir.path().join("ca.crt");
@@ -80,6 +84,49 @@ async fn a_lost_cluster_is_printed_as_yaml_that_can_be_applied() {
         notes.contains("make these first") && notes.contains("ns/storage"),
         "{notes}"
     );
+    assert_eq!(
+        documents[3]["spec"]["snapshotSelector"]["tags"],
+        json!(["fleet.cluster=berlin", "fleet.backup=ns/orders"]),
+        "it has not succeeded in this cluster"
+    );
+    // A new cluster, which has nothing yet, joins before it was printed.
+    let says = Hello {
+        cluster_uid: "new".to_owned(),
+        ..Hello::default()
+    };
+    let accept = ["clusters", "accept", "berlin", "--uid", "new"];
+    let accepted = run(&accept).await.unwrap();
+    let advice = String::from_utf8(accepted.stderr).unwrap();
+    assert!(
+        advice.contains("fleet clusters rebuild berlin --uid lost"),
+        "{advice}"
+    );
+    let spoke = fleet.spoke_that_says("berlin", says).await;
+    spoke.tell(Vec::new()).await;
+    fleet
+        .until("nothing", async |fleet| {
+            let none = |member: &hub::inventory::Member| member.objects.is_empty();
+            fleet
+                .running
+                .hub
+                .read(|inventory| inventory.member("berlin").is_some_and(none))
+        })
+        .await;
+    let output = run(&["clusters", "rebuild", "berlin"]).await.unwrap();
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), output.stdout.len()),
+        (Some(1), 0),
+        "{notes}"
+    );
+    assert!(
+        notes.contains("had 0 resources") && notes.contains("fleet clusters rebuild berlin --uid lost"),
+        "{notes}"
+    );
+    let lost = ["clusters", "rebuild", "berlin", "--uid", "lost", "--restores"];
+    let output = run(&lost).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
     let output = run(&["clusters", "rebuild", "munich"]).await.unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

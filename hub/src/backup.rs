@@ -108,8 +108,8 @@ impl FleetHub for BackupService {
         request: Request<ManifestsRequest>,
     ) -> Result<Response<Self::ManifestsStream>, Status> {
         let person = access::person(&request)?;
-        let cluster = request.into_inner().cluster;
-        manifests::manifests(&self.hub, person, &cluster).map(Response::new)
+        let parts = manifests::manifests(&self.hub, person, request.get_ref()).await?;
+        Ok(Response::new(parts))
     }
 
     async fn pause(

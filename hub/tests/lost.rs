@@ -8,8 +8,8 @@ use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::manifest_part::Body as Part;
 use proto::v1::object_state::Body as Object;
 use proto::v1::{
-    AuditRequest, BackupState, BindRequest, Collection, Hello, ListRequest, Manifest, ManifestsHead,
-    ManifestsRequest, ObjectState, RestoreState, Scope,
+    AcceptClusterRequest, AuditRequest, BackupState, BindRequest, Collection, Hello, ListRequest, Manifest,
+    ManifestsHead, ManifestsRequest, ObjectState, RestoreState, Scope,
 };
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -47,9 +47,18 @@ fn all() -> Vec<ObjectState> {
 }
 
 async fn manifests(channel: Channel, cluster: &str) -> Result<(ManifestsHead, Vec<Manifest>), Status> {
+    reported_by(channel, cluster, "").await
+}
+
+async fn reported_by(
+    channel: Channel,
+    cluster: &str,
+    uid: &str,
+) -> Result<(ManifestsHead, Vec<Manifest>), Status> {
     let mut client = FleetHubClient::new(channel);
     let request = ManifestsRequest {
         cluster: cluster.to_owned(),
+        reported_uid: uid.to_owned(),
     };
     let mut parts = client.manifests(request).await?.into_inner();
     let Some(Part::Head(head)) = parts.message().await?.unwrap().body else {
@@ -123,7 +132,11 @@ async fn a_lost_clusters_resources_are_kept_for_the_day_on_which_they_are_needed
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sees_a_part_of_a_cluster_gets_that_part_and_is_told() {
     let fleet = Fleet::new().await;
-    let spoke = fleet.spoke("a").await;
+    let hello = Hello {
+        cluster_uid: "lost".to_owned(),
+        ..Hello::default()
+    };
+    let spoke = fleet.spoke_that_says("a", hello).await;
     let mut other = with(backup("theirs"), "not to be seen");
     other.namespace = "other".to_owned();
     let mut states = all();
@@ -145,10 +158,102 @@ async fn who_sees_a_part_of_a_cluster_gets_that_part_and_is_told() {
     assert!(!head.complete, "there may be more than is seen");
     assert_eq!(found.len(), 4);
     assert!(found.iter().all(|one| one.namespace == "ns"), "{found:?}");
+    // And of one whose name another one has by now.
+    drop(spoke);
+    let accept = AcceptClusterRequest {
+        cluster: "a".to_owned(),
+        cluster_uid: "new".to_owned(),
+    };
+    fleet.operator().await.accept_cluster(accept).await.unwrap();
+    let hello = Hello {
+        cluster_uid: "new".to_owned(),
+        ..Hello::default()
+    };
+    let new = fleet.spoke_that_says("a", hello).await;
+    new.tell(Vec::new()).await;
+    arrived(&fleet, "a", 0).await;
+    let carl = fleet.view_as("person/carl").await;
+    let (head, none) = manifests(carl.clone(), "a").await.unwrap();
+    assert_eq!((head.replaced[0].resources, none.len()), (4, 0));
+    let uid = &head.replaced[0].cluster_uid;
+    let (head, found) = reported_by(carl, "a", uid).await.unwrap();
+    assert!(!head.complete && found.len() == 4);
+    assert!(found.iter().all(|one| one.namespace == "ns"), "{found:?}");
     let refused = manifests(fleet.view_as("person/nobody").await, "a")
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+/// Who follows the sentence from left to right lets the new cluster join first, and its inventory is empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_cluster_under_the_name_of_a_lost_one_does_not_take_its_manifests_away() {
+    let fleet = Fleet::new().await;
+    let says = |uid: &str| Hello {
+        cluster_uid: uid.to_owned(),
+        ..Hello::default()
+    };
+    let spoke = fleet.spoke_that_says("a", says("lost")).await;
+    let mut states = all();
+    // A spoke of an earlier version sends it so where any other program made it; only policies come back with a backup.
+    let mut owned = backup("owned");
+    owned.generated = true;
+    states.push(owned);
+    let Some(Object::Backup(body)) = &mut states[0].body else {
+        panic!("a backup")
+    };
+    body.last_success = Some(proto::time::from_unix(1_795_000_000));
+    spoke.tell(states).await;
+    arrived(&fleet, "a", 7).await;
+    drop(spoke);
+    let mut admin = fleet.operator().await;
+    let accept = AcceptClusterRequest {
+        cluster: "a".to_owned(),
+        cluster_uid: "new".to_owned(),
+    };
+    admin.accept_cluster(accept).await.unwrap();
+    let (head, before) = manifests(fleet.view_as("viewer/ann").await, "a").await.unwrap();
+    assert_eq!(
+        (
+            head.cluster_uid.as_str(),
+            head.reported_uid.as_str(),
+            head.complete
+        ),
+        ("new", "lost", true)
+    );
+    let names: Vec<&str> = before.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["nas", "old", "orders", "owned", "p"]);
+    let success = |one: &Manifest| {
+        one.history
+            .as_ref()
+            .is_some_and(|history| history.last_success.is_some())
+    };
+    assert!(success(&before[2]) && !success(&before[1]), "{before:?}");
+
+    let spoke = fleet.spoke_that_says("a", says("new")).await;
+    spoke.tell(vec![with(repository(ID), "anew")]).await;
+    arrived(&fleet, "a", 1).await;
+    drop(spoke);
+    let fleet = fleet.restart().await;
+    let (head, found) = manifests(fleet.view_as("viewer/ann").await, "a").await.unwrap();
+    assert_eq!((head.reported_uid.as_str(), found.len()), ("new", 1));
+    let replaced: Vec<(&str, u64)> = head
+        .replaced
+        .iter()
+        .map(|one| (one.cluster_uid.as_str(), one.resources))
+        .collect();
+    assert_eq!(replaced, [("lost", 5)]);
+    assert!(head.replaced[0].last_heard.is_some() && head.replaced[0].kept_until.is_some());
+    let (head, found) = reported_by(fleet.view_as("viewer/ann").await, "a", "lost")
+        .await
+        .unwrap();
+    assert_eq!((head.reported_uid.as_str(), head.complete), ("lost", true));
+    assert_eq!(found, before, "all of it");
+    let unknown = reported_by(fleet.view_as("viewer/ann").await, "a", "other")
+        .await
+        .unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    assert!(unknown.message().contains("new, lost"), "{unknown:?}");
 }
 
 /// Keys of all rows.

@@ -11,11 +11,15 @@ pub struct Rebuild {
     /// Only this namespace.
     #[arg(short, long)]
     pub namespace: Option<String>,
+    /// What the cluster with this uid had, of those that had the name one after the other. The hub keeps for 30 days what the
+    /// clusters before the present one had.
+    #[arg(long)]
+    pub uid: Option<String>,
     /// Backups and policies are suspended in what is printed.
     #[arg(long)]
     pub suspended: bool,
     /// Adds a ResticRestore for each claim that was backed up, which makes the claim and fills it with the latest snapshot.
-    /// Backups are suspended then: resume them when the restores are over.
+    /// Backups and policies are suspended then: resume them when the restores are over.
     #[arg(long)]
     pub restores: bool,
 }

@@ -155,6 +155,7 @@ fn how_long_a_cluster_was_away_before_a_start_of_the_hub_is_not_known() {
         objects,
         conflict: None,
         accepted: None,
+        ..StoredCluster::default()
     };
     let states = [nas(), policy(true, |_| ())];
     let held = states.iter().map(|object| {

@@ -8,6 +8,7 @@ use proto::v1::Collection;
 
 use super::{Held, Inventory, Limits, Member, Refused, Unwritten, runs};
 use crate::Moment;
+use crate::store::replaced::Replaced;
 
 /// A resource that arrives: what is held of it, and its bytes for the store.
 #[derive(Clone, Debug)]
@@ -55,6 +56,9 @@ impl Inventory {
             lost = missing;
         }
         member.check(&limits, &upserts, &gone)?;
+        if whole {
+            self.set_aside(name, now);
+        }
         for uid in gone {
             // It was deleted, or a whole inventory does not have it, which is noted below.
             self.unsaved.vanished |= self.vanished.settle(name, &uid);
@@ -73,6 +77,26 @@ impl Inventory {
         }
         self.changes.publish();
         Ok(())
+    }
+
+    /// A whole inventory of another cluster than the one that reported what is held: that may be lost, and is all that it can be
+    /// made again of.
+    fn set_aside(&mut self, name: &Arc<str>, now: Moment) {
+        let Some(member) = self.members.get(name) else {
+            return;
+        };
+        if !member.is_by_another() || member.objects.is_empty() {
+            return;
+        }
+        let origin = member.origin();
+        let of = Replaced {
+            cluster: name.to_string(),
+            cluster_uid: origin.uid,
+            at: now.wall,
+            last_heard: origin.heard,
+            complete: origin.whole && member.unreadable == 0,
+        };
+        self.unsaved.replace(name, of);
     }
 
     pub(super) fn insert(&mut self, mut held: Held, state: Option<Bytes>) {

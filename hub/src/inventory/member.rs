@@ -36,6 +36,17 @@ pub struct Facts {
     pub kubernetes_version: String,
 }
 
+/// Which cluster reported what is held: another one may have its name by now, and has not reported everything yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Its uid; empty while that is not known.
+    pub uid: String,
+    /// What it reported was all that it had, when another one took its name.
+    pub whole: bool,
+    /// When it was last heard, by the wall clock, when another one took its name.
+    pub heard: Option<Millis>,
+}
+
 /// The stream that reports a cluster now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Live {
@@ -70,6 +81,8 @@ pub struct Member {
     pub(super) whole: bool,
     /// Resources whose bytes this hub cannot decode.
     pub(super) unreadable: usize,
+    /// Which cluster reported `objects`.
+    pub(super) origin: Origin,
     /// Bytes of all states but for manifests.
     pub(super) bytes: usize,
     /// Bytes of all manifests.
@@ -117,6 +130,7 @@ impl Member {
             stale: true,
             whole: false,
             unreadable: 0,
+            origin: Origin::default(),
             bytes: 0,
             manifests: 0,
             refused: None,
@@ -155,6 +169,31 @@ impl Member {
         self.whole && self.unreadable == 0 && self.conflict.is_none()
     }
 
+    /// Which cluster reported what is held, whether that is all that it had, and when it was last heard.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        if self.is_by_another() {
+            return self.origin.clone();
+        }
+        Origin {
+            uid: self.origin.uid.clone(),
+            whole: self.whole,
+            heard: self.last_heard,
+        }
+    }
+
+    /// Whether what is held was reported by another cluster than the one that has the name now.
+    #[must_use]
+    pub fn is_by_another(&self) -> bool {
+        let (reported, present) = (&self.origin.uid, &self.facts.cluster_uid);
+        !reported.is_empty() && !present.is_empty() && reported != present
+    }
+
+    /// Another cluster may take its name: what is known of the one that reports it is kept.
+    pub(super) fn note_origin(&mut self) {
+        self.origin = self.origin();
+    }
+
     /// Why its snapshots stay although it reports, for people; empty if everything that it reports can be read.
     #[must_use]
     pub fn unread(&self) -> String {
@@ -179,6 +218,7 @@ impl Member {
             objects: self.objects.len() as u64,
             conflict: self.conflict.as_ref().map(|conflict| conflict.reason.clone()),
             accepted: self.accepted.clone(),
+            origin: self.origin(),
         }
     }
 

@@ -44,7 +44,7 @@ pub use self::held::Held;
 use self::index::Index;
 pub use self::judged::{Causes, Counts, Judged};
 pub use self::matters::Matters;
-pub use self::member::{Facts, Limits, Live, Member};
+pub use self::member::{Facts, Limits, Live, Member, Origin};
 pub use self::sessions::{Introduction, NotMeant};
 use self::timers::Timers;
 pub use self::unsaved::{Unsaved, Unwritten};
@@ -297,6 +297,7 @@ impl Inventory {
                 .clone()
                 .map(|reason| conflict::Conflict::restored(reason, self.steady)),
             accepted: kept.accepted.clone(),
+            origin: kept.origin.clone(),
             awaited: self.steady,
             ..Member::new(name.clone())
         };
@@ -334,6 +335,7 @@ impl Inventory {
         self.unsaved.members.remove(name);
         self.unsaved.objects.retain(|(cluster, _), _| cluster != name);
         self.unsaved.runs.retain(|run| *run.cluster != **name);
+        self.unsaved.replaced.retain(|one| *one.of.cluster != **name);
         self.changes.touch(Collection::Clusters, name);
         self.changes.publish();
     }

@@ -59,6 +59,7 @@ impl Inventory {
         }
         self.changes.touch(Collection::Clusters, name);
         self.unsaved.members.insert(name.clone());
+        member.note_origin();
         if let Err(reason) = member.admit(&introduction, stale_after, now) {
             self.refresh_staleness(name);
             self.changes.publish();
@@ -195,6 +196,7 @@ impl Inventory {
             });
         }
         if member.facts.cluster_uid != uid {
+            member.note_origin();
             uid.clone_into(&mut member.facts.cluster_uid);
             // What is held may be the other one's.
             member.whole = false;
@@ -251,6 +253,7 @@ impl Inventory {
             return;
         };
         member.whole = true;
+        member.origin.uid.clone_from(&member.facts.cluster_uid);
         member.refused = None;
         member.last_heard = Some(now.wall);
         member.heard = Some(now.steady);

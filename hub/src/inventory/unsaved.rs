@@ -7,6 +7,7 @@ use prost::bytes::Bytes;
 
 use super::{Inventory, Member, Place};
 use crate::Millis;
+use crate::store::replaced::{Replaced, Replacement};
 use crate::store::runs::StoredRun;
 use crate::store::{Batch, StoredDecision, StoredObject};
 
@@ -17,6 +18,8 @@ pub struct Unsaved {
     pub members: HashSet<Arc<str>>,
     /// Resources that changed, in the order of the table: a page of it is written once. `None` is deleted.
     pub objects: BTreeMap<Place, Option<Unwritten>>,
+    /// Clusters whose name others have taken: what is stored of them is set aside before anything else is written.
+    pub replaced: Vec<Replacement>,
     /// Policies have vanished, or one that had is settled.
     pub vanished: bool,
     /// What people decided about clusters: written with what it changes.
@@ -36,8 +39,8 @@ impl Unsaved {
     /// Takes what one transaction is to write: all, or whole clusters of about `most` resources. A cluster's row says whether
     /// the resources that are stored are all, so both go together. A policy is known as vanished before it is gone.
     pub fn take(&mut self, most: usize) -> Unsaved {
-        // A decision is written with what it changes.
-        if !self.decisions.is_empty() {
+        // A decision is written with what it changes, and what was before a cluster with what takes its place.
+        if !self.decisions.is_empty() || !self.replaced.is_empty() {
             return std::mem::take(self);
         }
         let mut rest = self.objects.keys().skip(most).map(|(cluster, _)| cluster);
@@ -60,6 +63,12 @@ impl Unsaved {
         std::mem::replace(self, left)
     }
 
+    /// Another cluster takes the name of one: what is stored of that, with what is not written yet, is set aside.
+    pub fn replace(&mut self, name: &Arc<str>, of: Replaced) {
+        let unwritten = unwritten(&self.objects, name);
+        self.replaced.push(Replacement { of, unwritten });
+    }
+
     /// The batch as of one moment: a cluster's row holds whether the objects that are stored with it are complete.
     #[must_use]
     pub fn batch(&self, inventory: &Inventory) -> Batch {
@@ -67,6 +76,7 @@ impl Unsaved {
         let mut batch = Batch {
             clusters: members.map(Member::stored).collect(),
             vanished: self.vanished.then(|| inventory.stored_vanished()),
+            replaced: self.replaced.clone(),
             decisions: self.decisions.clone(),
             runs: self.runs.clone(),
             ..Batch::default()
@@ -88,6 +98,15 @@ impl Unsaved {
     /// Takes back what could not be stored; what changed since is newer and stays.
     pub fn give_back(&mut self, unsaved: Unsaved) {
         self.members.extend(unsaved.members);
+        // What could not be stored belongs to what was set aside meanwhile.
+        for replacement in &mut self.replaced {
+            let name: Arc<str> = replacement.of.cluster.as_str().into();
+            let older = unwritten(&unsaved.objects, &name);
+            // The later one counts.
+            replacement.unwritten.splice(..0, older);
+        }
+        let newer = std::mem::replace(&mut self.replaced, unsaved.replaced);
+        self.replaced.extend(newer);
         for (key, state) in unsaved.objects {
             self.objects.entry(key).or_insert(state);
         }
@@ -97,6 +116,17 @@ impl Unsaved {
         let newer = std::mem::replace(&mut self.runs, unsaved.runs);
         self.runs.extend(newer);
     }
+}
+
+/// What is not written yet of a cluster.
+fn unwritten(objects: &BTreeMap<Place, Option<Unwritten>>, name: &Arc<str>) -> Vec<(String, Option<Bytes>)> {
+    let its = objects.range((name.clone(), Arc::default())..);
+    let its = its.take_while(|((cluster, _), _)| cluster == name);
+    let its = its.map(|((_, uid), state)| {
+        let state = state.as_ref().map(|unwritten| unwritten.state.clone());
+        (uid.to_string(), state)
+    });
+    its.collect()
 }
 
 #[cfg(test)]
@@ -157,5 +187,45 @@ mod tests {
         all.give_back(taken);
         assert_eq!(shape(&all), (2, names(&["a", "quiet"]), true));
         assert!(all.objects[&("a".into(), "1".into())].is_some());
+    }
+
+    /// A write is under way when another cluster takes the name, and fails.
+    #[test]
+    fn what_could_not_be_stored_belongs_to_the_cluster_that_was_replaced_meanwhile() {
+        let state = |byte: u8| {
+            Some(Unwritten {
+                baseline: 0,
+                state: vec![byte].into(),
+            })
+        };
+        let place = |cluster: &str, uid: &str| -> Place { (cluster.into(), uid.into()) };
+        let mut all = unsaved(&[]);
+        all.objects.insert(place("a", "x"), state(1));
+        all.objects.insert(place("a", "y"), state(1));
+        let taken = all.take(9);
+        all.objects.insert(place("a", "y"), state(2));
+        all.objects.insert(place("b", "z"), state(2));
+        let of = Replaced {
+            cluster: "a".to_owned(),
+            ..Replaced::default()
+        };
+        all.replace(&"a".into(), of);
+        for uid in ["x", "y"] {
+            all.objects.insert(place("a", uid), None);
+        }
+        all.give_back(taken);
+        let all = all.take(0);
+        let [replaced] = &all.replaced[..] else {
+            panic!("{:?}", all.replaced)
+        };
+        let states: BTreeMap<&str, Option<Bytes>> = replaced
+            .unwritten
+            .iter()
+            .map(|(uid, state)| (uid.as_str(), state.clone()))
+            .collect();
+        assert_eq!(
+            states,
+            [("x", Some(vec![1].into())), ("y", Some(vec![2].into()))].into()
+        );
     }
 }

@@ -129,6 +129,14 @@ fn state(held: &Held) -> ObjectState {
 }
 
 impl Inventory {
+    /// A resource of a cluster that was replaced, as far as it is shown.
+    #[must_use]
+    pub fn of_replaced(&self, cluster: &Arc<str>, uid: &str, state: &[u8]) -> Held {
+        let mut held = Held::restored(cluster, uid, state, 0);
+        held.place(&self.places);
+        held
+    }
+
     /// All of them, as they are stored.
     #[must_use]
     pub fn stored_vanished(&self) -> Vec<StoredVanished> {

@@ -20,7 +20,7 @@ use super::repository::Repository;
 use super::{Command, Outgoing, SeenHub, Settings};
 use crate::hub::Hub;
 use crate::now as wall_clock;
-use crate::store::{HubStore, StoreError, StoredDecision, StoredLock};
+use crate::store::{HubStore, StoreError, StoredDecision, StoredLock, replaced};
 
 /// Time moves on this often while some lock is in use.
 const TICK: Duration = Duration::from_millis(100);
@@ -340,6 +340,10 @@ impl Keeper {
             let before = wall_clock().saturating_sub(self.settings.audit);
             if let Err(error) = self.store.prune(before, self.settings.documents).await {
                 self.failed(error, "old entries of the audit could not be removed");
+            }
+            let before = wall_clock().saturating_sub(replaced::KEPT);
+            if let Err(error) = self.store.forget_replaced(before).await {
+                self.failed(error, "what clusters had that were replaced could not be removed");
             }
         }
     }

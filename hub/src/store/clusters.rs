@@ -6,17 +6,20 @@ use tokio::sync::mpsc;
 
 use super::decisions::put_decision;
 use super::many::{Many, ROWS};
+use super::replaced::set_aside;
 use super::runs::put_runs;
 use super::{Batch, Sqlite, StoreError, StoredCluster, StoredDecision, StoredObject, StoredVanished};
-use crate::inventory::Facts;
+use crate::inventory::{Facts, Origin};
 
 const CLUSTERS: &str = "SELECT name, cluster_uid, version, kubernetes_version, last_heard, complete, digest, objects, conflict, \
-     accepted FROM cluster ORDER BY name";
+     accepted, reported_uid, reported_whole, reported_heard FROM cluster ORDER BY name";
 const PUT_CLUSTER: &str = "INSERT INTO cluster (name, cluster_uid, version, kubernetes_version, last_heard, complete, digest, \
-     objects, conflict, accepted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+     objects, conflict, accepted, reported_uid, reported_whole, reported_heard) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
      ON CONFLICT (name) DO UPDATE SET cluster_uid = excluded.cluster_uid, version = excluded.version, \
      kubernetes_version = excluded.kubernetes_version, last_heard = excluded.last_heard, complete = excluded.complete, \
-     digest = excluded.digest, objects = excluded.objects, conflict = excluded.conflict, accepted = excluded.accepted";
+     digest = excluded.digest, objects = excluded.objects, conflict = excluded.conflict, accepted = excluded.accepted, \
+     reported_uid = excluded.reported_uid, reported_whole = excluded.reported_whole, reported_heard = excluded.reported_heard";
 const PUT_OBJECTS: Many = Many {
     before: "INSERT INTO object (cluster, uid, baseline, state) VALUES",
     columns: 4,
@@ -56,6 +59,11 @@ impl Sqlite {
                 objects: u64::try_from(row.try_get::<i64, _>(7)?).unwrap_or_default(),
                 conflict: row.try_get(8)?,
                 accepted: row.try_get(9)?,
+                origin: Origin {
+                    uid: row.try_get(10)?,
+                    whole: row.try_get::<i64, _>(11)? != 0,
+                    heard: row.try_get(12)?,
+                },
             });
         }
         Ok(clusters)
@@ -90,6 +98,9 @@ impl Sqlite {
 
     pub(super) async fn write_inventory(&self, batch: Batch) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
+        for replacement in batch.replaced {
+            set_aside(&mut transaction, replacement).await?;
+        }
         for cluster in batch.clusters {
             let query = sqlx::query(PUT_CLUSTER)
                 .bind(cluster.name)
@@ -102,6 +113,8 @@ impl Sqlite {
                 .bind(cluster.digest)
                 .bind(i64::try_from(cluster.objects).unwrap_or(i64::MAX));
             let query = query.bind(cluster.conflict).bind(cluster.accepted);
+            let Origin { uid, whole, heard } = cluster.origin;
+            let query = query.bind(uid).bind(i64::from(whole)).bind(heard);
             query.execute(&mut *transaction).await?;
         }
         for (cluster, uid) in batch.gone {
@@ -152,6 +165,8 @@ impl Sqlite {
         for query in [
             "DELETE FROM object WHERE cluster = ?",
             "DELETE FROM vanished WHERE cluster = ?",
+            "DELETE FROM replaced_object WHERE cluster = ?",
+            "DELETE FROM replaced WHERE cluster = ?",
             "DELETE FROM damage WHERE cluster = ?",
             "DELETE FROM run WHERE cluster = ?",
             "DELETE FROM run_day WHERE cluster = ?",

@@ -16,6 +16,7 @@ pub mod pause;
 mod people;
 mod plans;
 mod records;
+pub mod replaced;
 pub mod runs;
 mod schema;
 mod sqlite;
@@ -84,6 +85,7 @@ pub trait HubStore:
     + DecisionStore
     + EnrolmentStore
     + PeopleStore
+    + replaced::ReplacedStore
     + runs::RunStore
 {
     /// Begins the epoch of this start.

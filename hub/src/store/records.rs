@@ -3,10 +3,11 @@
 use prost::bytes::Bytes;
 
 use super::StoredDecision;
+use super::replaced::Replacement;
 use super::runs::StoredRun;
 use crate::Millis;
 use crate::bindings::{Binding, Key};
-use crate::inventory::Facts;
+use crate::inventory::{Facts, Origin};
 
 /// This start of the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct StoredCluster {
     pub conflict: Option<String>,
     /// uid of the cluster that an operator has accepted.
     pub accepted: Option<String>,
+    /// Which cluster reported its objects.
+    pub origin: Origin,
 }
 
 /// A resource as it is kept: the bytes of its state as its spoke sent them.
@@ -141,6 +144,8 @@ pub type PlanCursor = (Millis, String);
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     pub clusters: Vec<StoredCluster>,
+    /// Clusters whose name others have taken: what is stored of them is set aside first.
+    pub replaced: Vec<Replacement>,
     pub objects: Vec<StoredObject>,
     /// Cluster and uid.
     pub gone: Vec<(String, String)>,
@@ -157,6 +162,7 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.clusters.is_empty()
+            && self.replaced.is_empty()
             && self.objects.is_empty()
             && self.gone.is_empty()
             && self.vanished.is_none()

@@ -300,6 +300,23 @@ mod tests {
             choose(&by("fleet.cluster-uid=another"), None, &all).unwrap().id,
             "bb"
         );
+        // As `fleet clusters rebuild` writes them for the cluster that was lost, whatever another one of its name has made since.
+        let tags = [
+            "fleet.cluster=a",
+            "fleet.backup=shop/orders",
+            "fleet.cluster-uid=uid-of-a",
+        ];
+        let rebuilt = |tags: &[&str]| Wanted::Newest {
+            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+            host: None,
+            before: None,
+        };
+        let several = choose(&rebuilt(&tags[..2]), None, &all);
+        assert!(
+            matches!(several, Err(NotChosen::SeveralBackups(_))),
+            "{several:?}"
+        );
+        assert_eq!(choose(&rebuilt(&tags), None, &all).unwrap().id, "aa");
     }
 
     #[test]

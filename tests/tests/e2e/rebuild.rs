@@ -42,8 +42,12 @@ fn a_lost_namespace_comes_back_from_the_hub_and_from_a_kit_alone_byte_for_byte()
     // What the hub has heard of it, when the cluster is heard for the last time.
     let rebuild = ["clusters", "rebuild", "b", "-n", "lost", "--restores"];
     let printed = || String::from_utf8(shell(bed(), "fleet", &rebuild, &[]).unwrap().stdout).unwrap();
-    until("the backup in the hub", || printed().contains("name: orders"));
+    // With its run: its restore takes the snapshots of this cluster alone, whichever else has had the name.
+    until("the backup in the hub, and its snapshot", || {
+        printed().contains("- fleet.cluster-uid=")
+    });
     let manifests = printed();
+    assert!(manifests.contains("name: orders"), "{manifests}");
     assert!(!manifests.contains("right horse"), "{manifests}");
     place
         .cluster

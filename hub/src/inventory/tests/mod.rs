@@ -8,6 +8,8 @@ use proto::v1::{BackupState, ObjectState, PolicyState, RepositoryState, Reposito
 use super::*;
 use crate::rows;
 use crate::seen::Seen;
+use crate::store::StoredDecision;
+use crate::store::replaced::Replaced;
 
 const LIMITS: Limits = Limits {
     stale_after: 30,
@@ -340,4 +342,66 @@ fn a_forgotten_cluster_leaves_nothing_behind() {
     assert!(inventory.member("a").is_none() && inventory.index().backup_count() == 0);
     let (unsaved, _) = inventory.take_unsaved(usize::MAX);
     assert!(unsaved.members.is_empty() && unsaved.objects.is_empty());
+}
+
+/// The first whole inventory of a new cluster under the name of a lost one.
+#[test]
+fn what_a_cluster_had_is_set_aside_before_another_one_under_its_name_takes_its_place() {
+    let says = |uid: &str, incarnation: &str| Introduction {
+        facts: Facts {
+            cluster_uid: uid.to_owned(),
+            ..Facts::default()
+        },
+        incarnation: incarnation.to_owned(),
+        ..Introduction::default()
+    };
+    let whole = |objects: &[ObjectState]| change(objects, true);
+    let (a, mut inventory) = (name("a"), Inventory::new(LIMITS, 0, 0.into()));
+    inventory.attach(&a, 1, says("lost", "1"), 0.into()).unwrap();
+    inventory
+        .apply(&a, 1, whole(&[backup("b1", 1)]), 0.into())
+        .unwrap();
+    inventory.attach(&a, 2, says("lost", "2"), 1.into()).unwrap();
+    inventory
+        .apply(&a, 2, whole(&[backup("b2", 1)]), 1.into())
+        .unwrap();
+    inventory.detach(&a, 2, 2.into());
+    let written = inventory.take_unsaved(usize::MAX).0;
+    assert!(written.replaced.is_empty(), "it is the same cluster");
+
+    // Silent for long, and then another one.
+    let late = 1 + LIMITS.stale_after + 50;
+    let decision = StoredDecision::default();
+    inventory.accept(&a, "new", decision).unwrap();
+    let origin = |inventory: &Inventory| inventory.member("a").unwrap().origin();
+    let lost = Origin {
+        uid: "lost".to_owned(),
+        whole: true,
+        heard: Some(1),
+    };
+    assert_eq!(origin(&inventory), lost, "accepted, and nothing reported yet");
+    inventory.attach(&a, 3, says("new", "1"), late.into()).unwrap();
+    assert_eq!(origin(&inventory), lost, "connected, and nothing reported yet");
+    inventory.apply(&a, 3, whole(&[]), late.into()).unwrap();
+    assert_eq!(origin(&inventory).uid, "new");
+    let written = inventory.take_unsaved(usize::MAX).0;
+    let replaced: Vec<_> = written.replaced.iter().map(|one| one.of.clone()).collect();
+    let wanted = Replaced {
+        cluster: "a".to_owned(),
+        cluster_uid: "lost".to_owned(),
+        at: late,
+        last_heard: Some(1),
+        complete: true,
+    };
+    assert_eq!(replaced, [wanted]);
+
+    // It had nothing, so nothing takes the place of what is kept.
+    inventory.detach(&a, 3, late.into());
+    let later = late + LIMITS.stale_after + 1;
+    inventory.accept(&a, "third", StoredDecision::default()).unwrap();
+    inventory.attach(&a, 4, says("third", "1"), later.into()).unwrap();
+    inventory
+        .apply(&a, 4, whole(&[backup("b3", 1)]), later.into())
+        .unwrap();
+    assert!(inventory.take_unsaved(usize::MAX).0.replaced.is_empty());
 }

@@ -301,14 +301,22 @@ pub fn clusters(story: &mut Story) {
             "fleet clusters unban berlin",
             "lifted",
         ),
-        (
-            "fleet clusters rebuild berlin --restores",
-            "fleet clusters rebuild b --restores",
-            "kind: ResticBackup",
-        ),
     ] {
         story.filled(page, typed, says);
     }
+    // 1 where something cannot be made again: what other tests have left in the cluster may be of that.
+    let rebuild = "fleet clusters rebuild b --restores";
+    story.run(
+        "fleet clusters rebuild berlin --restores",
+        rebuild,
+        &[0, 1],
+        "kind: ResticBackup",
+    );
+    story.elsewhere(
+        &["fleet clusters rebuild berlin --uid UID --restores"],
+        "cli/tests/rebuild.rs",
+        &[r#""rebuild", "berlin", "--uid", "lost", "--restores""#],
+    );
     for page in [
         "fleet clusters forget",
         "fleet clusters forget NAME",
