@@ -93,7 +93,7 @@ async fn carry_out(
         Command::Whoami { output } => crate::login::whoami(hub, output).await,
         Command::Contexts(command) => crate::login::list(&command),
         Command::People(command) => crate::people::people(hub, command).await,
-        Command::Kit(kit) => crate::kit::kit(kube, &kit).await,
+        Command::Kit(kit) => crate::kit::kit(hub, kube, &kit).await,
         Command::Migrate(command) => crate::migrate::migrate(kube, &command).await,
     }
 }

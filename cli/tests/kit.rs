@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::harness::{Fleet, ID, repository};
+
 /// A folder with a repository, and a cluster that has it.
 struct Cluster(tempfile::TempDir);
 
@@ -75,10 +77,17 @@ impl Cluster {
             "status": { "repositoryID": id },
         }] });
         let value = base64::engine::general_purpose::STANDARD.encode(format!("{password}\n"));
-        let secret = json!({ "metadata": { "name": "storage", "namespace": "shop" }, "data": { "RESTIC_PASSWORD": value } });
+        let data = json!({ "RESTIC_PASSWORD": value });
+        let secret = json!({ "metadata": { "name": "storage", "namespace": "shop" }, "data": data });
         std::fs::write(bin.join("repositories.json"), repository.to_string()).unwrap();
         std::fs::write(bin.join("secret.json"), secret.to_string()).unwrap();
-        let script = "#!/bin/sh\ncase \"$2\" in secret) cat \"$(dirname \"$0\")/secret.json\" ;; *) cat \"$(dirname \"$0\")/repositories.json\" ;; esac\n";
+        let kube_system = json!({ "metadata": { "name": "kube-system", "uid": "uid-of-berlin" } });
+        std::fs::write(bin.join("namespace.json"), kube_system.to_string()).unwrap();
+        let joined = json!({ "data": { "cluster": "berlin" } });
+        std::fs::write(bin.join("configmap.json"), joined.to_string()).unwrap();
+        let script = "#!/bin/sh\nfile=repositories\nfor kind in secret namespace configmap; do\n\
+             case \" $* \" in *\" get $kind \"*) file=$kind ;; esac\ndone\n\
+             cat \"$(dirname \"$0\")/$file.json\"\n";
         std::fs::write(bin.join("kubectl"), script).unwrap();
         std::fs::set_permissions(bin.join("kubectl"), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -88,6 +97,10 @@ impl Cluster {
             .args(arguments)
             .env("PATH", self.path())
             .env_remove("RESTIC_PASSWORD")
+            // No login of who runs the tests.
+            .env("HOME", self.0.path())
+            .env("XDG_CONFIG_HOME", self.0.path())
+            .env_remove("FLEET_HUB")
             .envs(environment.iter().copied())
             .output()
             .unwrap();
@@ -110,12 +123,16 @@ fn a_kit_with_passwords_opens_the_repository_when_nothing_else_is_left() {
         std::fs::metadata(&kit).unwrap().permissions().mode() & 0o777,
         0o600
     );
+    assert!(
+        text.contains("of cluster berlin (uid uid-of-berlin) alone"),
+        "{text}"
+    );
     // The cluster is gone.
     std::fs::remove_dir_all(cluster.0.path().join("bin")).unwrap();
     let (code, text) = cluster.fleet(&["kit", "verify", &kit], &[]);
     assert_eq!(code, 0, "{text}");
     assert!(
-        text.contains("shop/nas: opened") && text.contains("1 snapshots"),
+        text.contains("shop/nas: opened") && text.contains("1 snapshots") && text.contains("cluster berlin"),
         "{text}"
     );
     let locks = std::fs::read_dir(cluster.repository().join("locks"))
@@ -199,4 +216,51 @@ fn a_repository_without_snapshots_proves_nothing() {
     let (code, text) = cluster.fleet(&["kit", "verify", &kit], &[]);
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("it holds NO snapshot"), "{text}");
+}
+
+/// Five clusters, and one kit, which is good for one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_login_is_told_which_repositories_a_kit_lacks() {
+    let fleet = Fleet::new().await;
+    let munich = fleet.spoke("munich").await;
+    munich.tell(vec![repository(ID)]).await;
+    fleet
+        .until("the repository", async |fleet| {
+            let known = |member: &hub::inventory::Member| !member.objects.is_empty();
+            fleet
+                .running
+                .hub
+                .read(|inventory| inventory.member("munich").is_some_and(known))
+        })
+        .await;
+    let cluster = Cluster::new();
+    let (cert, key) = fleet.certificate("spiffe://fleet/viewer/eve");
+    let (cert_file, key_file) = (cluster.kit("cert"), cluster.kit("key"));
+    std::fs::write(&cert_file, cert).unwrap();
+    std::fs::write(&key_file, key).unwrap();
+    let hub = format!("https://127.0.0.1:{}", fleet.running.view.port());
+    let ca = fleet.dir.path().join("ca.crt").display().to_string();
+    let asked = tokio::task::spawn_blocking(move || {
+        let login = [
+            ("FLEET_HUB", hub.as_str()),
+            ("FLEET_CA", &ca),
+            ("FLEET_CERT", &cert_file),
+            ("FLEET_KEY", &key_file),
+        ];
+        let all = cluster.fleet(&["kit"], &login);
+        let chosen = cluster.fleet(&["kit", "--kube-context", "berlin"], &login);
+        let unreachable = [("FLEET_HUB", "https://127.0.0.1:1"), login[1], login[2], login[3]];
+        (all, chosen, cluster.fleet(&["kit"], &unreachable))
+    });
+    let ((code, text), (chosen, of_one), (unknown, failed)) = asked.await.unwrap();
+    assert_eq!(code, 1, "{text}");
+    assert!(
+        text.contains("the hub knows 1 repository that this kit lacks") && text.contains("(in munich)"),
+        "{text}"
+    );
+    assert_eq!(chosen, 0, "{of_one}");
+    assert!(of_one.contains("each cluster needs a kit"), "{of_one}");
+    // What is not known is not missing.
+    assert_eq!(unknown, 0, "{failed}");
+    assert!(failed.contains("could not be found out"), "{failed}");
 }

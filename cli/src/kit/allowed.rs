@@ -9,7 +9,8 @@ use proto::backend::{Backend, check_options};
 const PASSWORD: &str = "RESTIC_PASSWORD";
 
 /// What has no scheme that restic knows is a folder to it.
-fn backend(url: &str) -> Backend {
+#[must_use]
+pub fn backend(url: &str) -> Backend {
     Backend::of(url).unwrap_or(Backend::Local)
 }
 

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use proto::backend::normal::{PASSWORD_VARIABLE, values};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::allowed::{is_file, variables};
+use super::allowed::{backend, is_file};
 use crate::migrate::secret::Secrets;
 use crate::objects::{at, text};
 
 pub const API: &str = "fleet.resticbackup.io/v1";
 /// Version of restic that the operator runs.
 pub const RESTIC: &str = "0.18.1";
-const PASSWORD: &str = "RESTIC_PASSWORD";
 
 /// A kit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,9 +22,36 @@ pub struct Kit {
     pub kind: String,
     /// When it was made, RFC 3339.
     pub made: String,
+    /// Of which cluster.
+    #[serde(default)]
+    pub cluster: Origin,
     /// restic that the repositories were written with; any later one opens them too.
     pub restic: String,
     pub repositories: Vec<Repository>,
+}
+
+/// The cluster whose repositories a kit holds: empty what is not known, as in kits of earlier versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// uid of its namespace kube-system.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+}
+
+impl Origin {
+    /// `berlin (uid 0123)`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match (self.name.as_str(), self.uid.as_str()) {
+            ("", "") => "a cluster whose name is not known".to_owned(),
+            ("", uid) => format!("the cluster with uid {uid}"),
+            (name, "") => format!("cluster {name}"),
+            (name, uid) => format!("cluster {name} (uid {uid})"),
+        }
+    }
 }
 
 /// A repository, with all that it takes to open it.
@@ -59,24 +86,24 @@ pub fn repository(resource: &Value, secrets: &Secrets, with_passwords: bool) -> 
     let mut missing = Vec::new();
     let secret = text(resource, "/spec/credentialsSecretRef/name");
     let keys = secrets.get(&(namespace.to_owned(), secret.to_owned()));
-    let key = Some(text(resource, "/spec/credentialsSecretRef/key")).filter(|key| !key.is_empty());
-    let mut values: BTreeMap<String, Option<String>> = BTreeMap::from([(PASSWORD.to_owned(), None)]);
+    let key = Some(text(resource, "/spec/credentialsSecretRef/key"));
     let url = text(resource, "/spec/repositoryURL");
-    if let Some(keys) = keys {
-        for variable in variables(url) {
-            if let Some(value) = keys.get(variable) {
-                values.insert(variable.to_owned(), Some(trimmed(variable, value)));
-            }
-        }
-        if let Some(password) = keys.get(key.unwrap_or(PASSWORD)) {
-            values.insert(PASSWORD.to_owned(), Some(trimmed(PASSWORD, password)));
-        }
+    let value = |key: &str| keys.and_then(|keys| keys.get(key)).map(String::as_bytes);
+    let read = values(backend(url), key, value);
+    match keys {
+        Some(_) => missing.extend(read.faults.into_iter().map(|(key, fault)| {
+            format!("{about}: key {key:?} of Secret {namespace}/{secret} cannot be used: {fault}")
+        })),
+        None => missing.push(format!(
+            "{about}: its password cannot be read: there is no Secret {namespace}/{secret}"
+        )),
     }
-    if values.get(PASSWORD).is_none_or(Option::is_none) {
-        missing.push(format!(
-            "{about}: its password cannot be read from Secret {namespace}/{secret}"
-        ));
-    }
+    let mut values: BTreeMap<String, Option<String>> = BTreeMap::from([(PASSWORD_VARIABLE.to_owned(), None)]);
+    values.extend(
+        read.values
+            .into_iter()
+            .map(|(variable, value)| (variable, Some(value))),
+    );
     if !with_passwords {
         values.values_mut().for_each(|value| *value = None);
     }
@@ -117,22 +144,6 @@ fn options(resource: &Value) -> BTreeMap<String, String> {
     let all = options.into_iter().flatten();
     all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
         .collect()
-}
-
-/// As the operator reads it: a Secret that was made from a file ends in a line break, and an editor may have written CRLF.
-fn trimmed(variable: &str, value: &str) -> String {
-    if is_file(variable) {
-        let text = value.trim_start_matches('\u{feff}').trim();
-        return match text {
-            "" => String::new(),
-            text => format!("{}\n", text.replace("\r\n", "\n")),
-        };
-    }
-    // Blanks may belong to a password.
-    match variable == "ST_KEY" || variable.contains("PASS") {
-        true => value.trim_end_matches(['\r', '\n']).to_owned(),
-        false => value.trim_matches(|c: char| c.is_ascii_whitespace()).to_owned(),
-    }
 }
 
 /// A URL without user and password. A plain user is no secret, and restic needs it.
@@ -188,10 +199,13 @@ fn by_hand(repository: &Repository) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n";
 
     fn resource() -> Value {
         json!({
@@ -206,7 +220,7 @@ mod tests {
         let keys = [
             ("pw", "right horse\n"),
             ("RESTIC_REST_PASSWORD", "hidden"),
-            ("RESTIC_CACERT", "PEM\n"),
+            ("RESTIC_CACERT", CERTIFICATE),
             ("other", "hidden"),
             ("RESTIC_PASSWORD_COMMAND", "touch /x"),
             ("AWS_ACCESS_KEY_ID", "of another back end"),
@@ -247,7 +261,7 @@ mod tests {
         let (repository, _) = repository(&resource(), &secrets(), true);
         let value = |name: &str| repository.variables[name].clone().unwrap_or_default();
         assert_eq!(value("RESTIC_PASSWORD"), "right horse");
-        assert_eq!(value("RESTIC_CACERT"), "PEM\n");
+        assert_eq!(value("RESTIC_CACERT"), CERTIFICATE);
         let names: Vec<&String> = repository.variables.keys().collect();
         assert_eq!(
             names,
@@ -264,19 +278,64 @@ mod tests {
         assert!(!repository.by_hand.iter().any(|line| line.contains("right horse")));
     }
 
-    #[test]
-    fn values_are_trimmed_as_the_operator_does() {
-        for (variable, value, kept) in [
-            ("RESTIC_PASSWORD", " two words \r\n", " two words "),
-            ("RESTIC_REST_PASSWORD", " a \n", " a "),
-            ("ST_KEY", " a \n", " a "),
-            ("AWS_ACCESS_KEY_ID", "\tid \r\n", "id"),
-            ("RESTIC_AWS_ASSUME_ROLE_POLICY", "{\n}\n", "{\n}"),
-            ("RESTIC_CACERT", "\u{feff}a\r\nb", "a\nb\n"),
-            ("SSH_PRIVATE_KEY", "a\r\nb\r\n\r\n", "a\nb\n"),
-        ] {
-            assert_eq!(trimmed(variable, value), kept, "{variable}");
+    /// With the one key of a Secret changed.
+    fn with(key: &str, value: Option<&str>) -> (BTreeMap<String, Option<String>>, Vec<String>) {
+        let mut secrets = secrets();
+        let keys = secrets.values_mut().next().unwrap();
+        keys.remove(key);
+        if let Some(value) = value {
+            keys.insert(key.to_owned(), value.to_owned());
         }
+        let (repository, missing) = repository(&resource(), &secrets, true);
+        (repository.variables, missing)
+    }
+
+    #[test]
+    fn a_secret_is_read_as_the_operator_reads_it() {
+        for (key, value, kept) in [
+            ("RESTIC_REST_PASSWORD", " a \n", " a "),
+            ("RESTIC_REST_USERNAME", "\tid \r\n", "id"),
+            (
+                "RESTIC_CACERT",
+                &format!("\u{feff}{CERTIFICATE}").replace('\n', "\r\n"),
+                CERTIFICATE,
+            ),
+        ] {
+            assert_eq!(with(key, Some(value)).0[key].as_deref(), Some(kept), "{key}");
+        }
+        // Other tools leave such a key empty.
+        let (variables, missing) = with("RESTIC_CACERT", Some(" \n"));
+        assert!(
+            !variables.contains_key("RESTIC_CACERT") && missing.is_empty(),
+            "{missing:?}"
+        );
+        // The original operator ignored the key of the reference.
+        let mut secrets = secrets();
+        let keys = secrets.values_mut().next().unwrap();
+        let password = keys.remove("pw").unwrap();
+        keys.insert("RESTIC_PASSWORD".to_owned(), password);
+        let (repository, missing) = repository(&resource(), &secrets, true);
+        assert_eq!(
+            repository.variables["RESTIC_PASSWORD"].as_deref(),
+            Some("right horse")
+        );
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn what_the_operator_refuses_is_missing_and_the_rest_is_kept() {
+        let (variables, missing) = with("RESTIC_CACERT", Some("/etc/ssl/ca.crt"));
+        assert!(
+            missing[0].contains("\"RESTIC_CACERT\" of Secret shop/storage"),
+            "{missing:?}"
+        );
+        assert_eq!(variables["RESTIC_PASSWORD"].as_deref(), Some("right horse"));
+        let (variables, missing) = with("pw", None);
+        assert!(
+            missing[0].contains("\"pw\"") && missing[0].contains("password"),
+            "{missing:?}"
+        );
+        assert_eq!(variables["RESTIC_PASSWORD"], None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod allowed;
 mod file;
+mod others;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -11,12 +12,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use jiff::Timestamp;
+use proto::text::cleaned;
 use serde_json::Value;
 
-use self::file::{API, RESTIC};
+use self::file::{API, Origin, RESTIC};
 use self::verify::Opened;
-use crate::arguments::{Kit, KitCommand, KitMake, KubeArguments};
+use crate::arguments::{HubArguments, Kit, KitCommand, KitMake, KubeArguments};
 use crate::failure::{Failure, code};
+use crate::kubectl::{Kubectl, is_chosen};
+use crate::local::called;
 use crate::migrate::cluster::Cluster;
 use crate::migrate::original;
 use crate::objects::{at, text};
@@ -25,14 +29,55 @@ use crate::run::yaml;
 use crate::text::counted;
 
 /// Makes a kit, or verifies one.
-pub async fn kit(kube: &KubeArguments, kit: &Kit) -> Result<u8, Failure> {
+pub async fn kit(hub: &HubArguments, kube: &KubeArguments, kit: &Kit) -> Result<u8, Failure> {
     match &kit.command {
         Some(KitCommand::Verify { file }) => verify(file).await,
-        None => make(kube, &kit.make).await,
+        None => make(hub, kube, &kit.make).await,
     }
 }
 
-async fn make(kube: &KubeArguments, make: &KitMake) -> Result<u8, Failure> {
+async fn make(hub: &HubArguments, kube: &KubeArguments, make: &KitMake) -> Result<u8, Failure> {
+    let (kit, mut missing) = collected(kube, make).await?;
+    let text = content(&kit, make.with_passwords);
+    match &make.to {
+        Some(path) => {
+            write(path, &text)?;
+            let count = kit.repositories.len() as u64;
+            note(&format!(
+                "{}: {}",
+                path.display(),
+                counted(count, "repository", "repositories")
+            ));
+        }
+        None => print(&text),
+    }
+    // Who chooses a part, or a cluster, knows that there is more.
+    if make.namespace.is_none() && make.repository.is_none() && !is_chosen(kube) {
+        match others::lacking(hub, &kit).await {
+            Ok(lacking) => missing.extend(lacking),
+            Err(failure) => note(&format!(
+                "whether the hub knows repositories that this kit lacks could not be found out: {failure}"
+            )),
+        }
+    }
+    missing.iter().for_each(|text| note(text));
+    note(&format!(
+        "it holds the repositories of {} alone: each cluster needs a kit",
+        kit.cluster.describe()
+    ));
+    note(match make.with_passwords {
+        true => {
+            "anyone who has this file can read every backup: keep it offline, encrypted or in a safe, and not beside the backups; then: fleet kit verify FILE"
+        }
+        false => {
+            "passwords are not in it (--with-passwords --to FILE): keep these in a second place, without them no backup can be read"
+        }
+    });
+    Ok(if missing.is_empty() { 0 } else { code::FINDING })
+}
+
+/// The kit of a cluster, and what is missing in it.
+async fn collected(kube: &KubeArguments, make: &KitMake) -> Result<(file::Kit, Vec<String>), Failure> {
     let cluster = Cluster::new(kube, make.namespace.as_deref());
     let mut resources = cluster.needed(original::RESOURCES[0]).await?;
     if let Some(name) = &make.repository {
@@ -53,46 +98,49 @@ async fn make(kube: &KubeArguments, make: &KitMake) -> Result<u8, Failure> {
         .map(|resource| file::repository(resource, &secrets, make.with_passwords));
     let (repositories, missing): (Vec<_>, Vec<_>) = found.unzip();
     let kit = file::Kit {
+        cluster: origin(kube).await,
+        repositories,
+        ..empty()
+    };
+    Ok((kit, missing.into_iter().flatten().collect()))
+}
+
+/// A kit without a repository.
+fn empty() -> file::Kit {
+    file::Kit {
         api_version: API.to_owned(),
         kind: "RecoveryKit".to_owned(),
         made: Timestamp::now().to_string(),
         restic: RESTIC.to_owned(),
-        repositories,
-    };
-    let text = content(&kit, make.with_passwords);
-    match &make.to {
-        Some(path) => {
-            write(path, &text)?;
-            let count = kit.repositories.len() as u64;
-            note(&format!(
-                "{}: {}",
-                path.display(),
-                counted(count, "repository", "repositories")
-            ));
-        }
-        None => print(&text),
+        cluster: Origin::default(),
+        repositories: Vec::new(),
     }
-    let missing: Vec<String> = missing.into_iter().flatten().collect();
-    missing.iter().for_each(|text| note(text));
-    note(match make.with_passwords {
-        true => {
-            "anyone who has this file can read every backup: keep it offline, encrypted or in a safe, and not beside the backups; then: fleet kit verify FILE"
-        }
-        false => {
-            "passwords are not in it (--with-passwords --to FILE): keep these in a second place, without them no backup can be read"
-        }
-    });
-    Ok(if missing.is_empty() { 0 } else { code::FINDING })
+}
+
+/// The cluster that kubectl reaches, as far as the person may know.
+async fn origin(kube: &KubeArguments) -> Origin {
+    let kubectl = Kubectl::new(kube);
+    let uid = ["get", "namespace", "kube-system", "-o", "json"];
+    let (name, uid) = tokio::join!(called(&kubectl), kubectl.json(&uid));
+    Origin {
+        name: name.unwrap_or_default(),
+        uid: uid.map_or_else(
+            |_| String::new(),
+            |found| text(&found, "/metadata/uid").to_owned(),
+        ),
+    }
 }
 
 /// The file: what a person reads first, and then the data.
 fn content(kit: &file::Kit, with_passwords: bool) -> String {
     let mut head = format!(
-        "# Recovery kit of restic repositories, made {}.\n\
+        "# Recovery kit of the restic repositories of {}, made {}. Each cluster needs one.\n\
          # All that is needed beside it is restic {} or later: https://restic.net. See byHand of each repository.\n\
          # Snapshots of the operator hold the volume below /backup; those of other tools where they have put it.\n\
          # Proof that it works, from any machine that reaches the storage: fleet kit verify FILE\n",
-        kit.made, kit.restic
+        kit.cluster.describe(),
+        kit.made,
+        kit.restic
     );
     head += if with_passwords {
         "# IT HOLDS PASSWORDS: anyone who has it can read every backup.\n"
@@ -130,6 +178,7 @@ async fn verify(path: &Path) -> Result<u8, Failure> {
     let given: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    note(&format!("a kit of {}", cleaned(&kit.cluster.describe())));
     let mut failed = 0;
     for repository in &kit.repositories {
         let name = format!("{}/{}", repository.namespace, repository.name);
@@ -170,10 +219,10 @@ mod tests {
             ("AWS_ACCESS_KEY_ID".to_owned(), None),
         ];
         let kit = file::Kit {
-            api_version: API.to_owned(),
-            kind: "RecoveryKit".to_owned(),
-            made: "2026-11-26T00:00:00Z".to_owned(),
-            restic: RESTIC.to_owned(),
+            cluster: Origin {
+                name: "berlin".to_owned(),
+                uid: "0123".to_owned(),
+            },
             repositories: vec![file::Repository {
                 name: "nas".to_owned(),
                 url: "s3:x/y".to_owned(),
@@ -182,10 +231,16 @@ mod tests {
                 by_hand: vec!["export X='…'   # y".to_owned()],
                 ..file::Repository::default()
             }],
+            ..empty()
         };
         let text = content(&kit, true);
         assert_eq!(verify::read(&text).unwrap(), kit, "{text}");
         assert!(text.contains("IT HOLDS PASSWORDS"));
+        assert!(text.contains("of cluster berlin (uid 0123)"), "{text}");
+        let earlier = text.replace("cluster:\n  name: berlin\n  uid: \"0123\"\n", "");
+        assert_ne!(text, earlier);
+        let earlier = verify::read(&earlier).unwrap();
+        assert_eq!(earlier.cluster, Origin::default(), "a kit of an earlier version");
         assert!(verify::read("kind: Other\napiVersion: v1").is_err());
     }
 

@@ -66,6 +66,29 @@ pub fn is_meant(hub: &HubArguments, kube: &KubeArguments, command: &Command) -> 
     Ok(can && (chosen || (kubectl::is_there(kube) && no_hub())))
 }
 
+/// What a cluster is called in its fleet; `None` where it does not say so.
+pub async fn called(kubectl: &Kubectl) -> Option<String> {
+    let joined = [
+        "get",
+        "configmap",
+        OPERATOR,
+        "-n",
+        SYSTEM,
+        "--ignore-not-found",
+        "-o",
+        "json",
+    ];
+    // Of the Secret that the operator keeps, its name in the fleet alone.
+    let identity = ["get", "secret", IDENTITY, "-n", SYSTEM, "-o", NAME];
+    let (joined, identity) = tokio::join!(kubectl.run(&joined), kubectl.run(&identity));
+    let joined = joined
+        .ok()
+        .and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let joined = joined.map(|map| text(&map, "/data/cluster").to_owned());
+    let named = joined.filter(|name| !name.is_empty());
+    named.or_else(|| identity.ok().filter(|name| !name.is_empty()))
+}
+
 /// One cluster.
 pub struct Local {
     seen: Seen,
@@ -80,24 +103,8 @@ impl Local {
     pub async fn look(hub: &HubArguments, kube: &KubeArguments) -> Result<Local, Failure> {
         let kubectl = Kubectl::new(kube).within(hub.timeout);
         let lease = ["get", "lease", OPERATOR, "-n", SYSTEM, "-o", "json"];
-        let joined = [
-            "get",
-            "configmap",
-            OPERATOR,
-            "-n",
-            SYSTEM,
-            "--ignore-not-found",
-            "-o",
-            "json",
-        ];
-        // Of the Secret that the operator keeps, its name in the fleet alone.
-        let identity = ["get", "secret", IDENTITY, "-n", SYSTEM, "-o", NAME];
-        let (objects, lease, joined, identity) = tokio::join!(
-            objects(&kubectl),
-            kubectl.json(&lease),
-            kubectl.run(&joined),
-            kubectl.run(&identity)
-        );
+        let (objects, lease, cluster) =
+            tokio::join!(objects(&kubectl), kubectl.json(&lease), called(&kubectl));
         let objects = objects.map_err(|why| {
             Failure::Kubectl(format!(
                 "{}; fleet check says more",
@@ -105,14 +112,6 @@ impl Local {
             ))
         })?;
         let renewed = lease.ok().and_then(|lease| time(&lease, "/spec/renewTime"));
-        let joined = joined
-            .ok()
-            .and_then(|text| serde_json::from_str::<Value>(&text).ok());
-        let cluster = joined
-            .as_ref()
-            .map(|map| text(map, "/data/cluster").to_owned())
-            .filter(|name| !name.is_empty());
-        let cluster = cluster.or_else(|| identity.ok().filter(|name| !name.is_empty()));
         let now = Timestamp::now();
         let seen = Seen {
             cluster: cluster.unwrap_or_else(|| HERE.to_owned()),

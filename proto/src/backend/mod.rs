@@ -2,6 +2,7 @@
 //! whatever else is there stays where it is, and RESTIC_HOST, which would silently narrow what restic selects, never gets
 //! through.
 
+pub mod normal;
 mod options;
 
 pub use options::{OptionError, check_options};

@@ -17,8 +17,6 @@ pub const SSH_DIR: &str = "/ssh";
 pub const PRIVATE_FILES_VARIABLE: &str = "FLEET_PRIVATE_FILES";
 /// Variable with the repository's location.
 pub const REPOSITORY_VARIABLE: &str = "RESTIC_REPOSITORY";
-/// Variable, and default key, of the repository's password.
-pub const PASSWORD_VARIABLE: &str = "RESTIC_PASSWORD";
 
 /// Key of the password that is to take the place of the present one. It reaches the pod that adds its key and no other.
 pub const NEW_PASSWORD_KEY: &str = "RESTIC_PASSWORD_NEW";

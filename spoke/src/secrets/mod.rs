@@ -12,9 +12,11 @@ use k8s_openapi::api::core::v1::Secret;
 
 pub use backend::{
     CREDENTIALS_DIR, FILES_VARIABLE, NEW_PASSWORD_DIR, NEW_PASSWORD_FILE, NEW_PASSWORD_KEY,
-    PASSWORD_VARIABLE, PRIVATE_FILES_VARIABLE, REPOSITORY_VARIABLE, SSH_DIR, backend_flags, file_flags,
+    PRIVATE_FILES_VARIABLE, REPOSITORY_VARIABLE, SSH_DIR, backend_flags, file_flags,
 };
 pub use normal::{new_password, normalised};
+pub use proto::backend::normal::PASSWORD_VARIABLE;
+use proto::backend::normal::password_key as normal_key;
 pub use proto::backend::{Backend, FileKey, OptionError, check_options};
 
 /// A mark that tells which state of the source it was taken from, and the data.
@@ -44,7 +46,7 @@ pub enum SecretError {
     #[error("Secret {secret:?} has no key {key:?}, or it is empty; put {what} there")]
     NoFile {
         secret: String,
-        key: &'static str,
+        key: String,
         what: &'static str,
     },
     #[error(
@@ -52,7 +54,7 @@ pub enum SecretError {
     )]
     NotPem {
         secret: String,
-        key: &'static str,
+        key: String,
         line: &'static str,
     },
     #[error("repositoryURL begins with no back end that restic knows")]
@@ -120,20 +122,11 @@ fn is_secret(variable: &str) -> bool {
     .any(|part| variable.contains(part))
 }
 
-/// Key of the password: the one that the spec names, or RESTIC_PASSWORD where the named one is absent, because the
-/// original operator ignored `key`.
+/// Key of the password: the one that the spec names, or RESTIC_PASSWORD where the named one is absent.
 #[must_use]
 pub fn password_key(repository: &ResticRepository, has: impl Fn(&str) -> bool) -> String {
-    let named = repository
-        .spec
-        .credentials_secret_ref
-        .key
-        .as_deref()
-        .filter(|key| !key.is_empty());
-    match named {
-        Some(key) if has(key) || !has(PASSWORD_VARIABLE) => key.to_owned(),
-        _ => PASSWORD_VARIABLE.to_owned(),
-    }
+    let named = repository.spec.credentials_secret_ref.key.as_deref();
+    normal_key(named, has).to_owned()
 }
 
 /// Reads a repository's credentials out of its Secret.

@@ -1,48 +1,17 @@
-//! The one reading of a repository's Secret: manager, pods and copies for other namespaces all get what comes out here. A
-//! Secret made from a file ends in a line break, an editor may have written CRLF: what cannot belong to a value is taken
-//! off, and what restic cannot be given is refused with its key and byte. Pure.
+//! A repository's Secret as it is read ([`proto::backend::normal`]): manager, pods and copies for other namespaces all get what
+//! comes out here. Pure.
 
 use std::collections::BTreeMap;
 
 use crds::ResticRepository;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use proto::backend::normal::{self, Fault};
 
-use super::{
-    Backend, FileKey, NEW_PASSWORD_KEY, PASSWORD_VARIABLE, REPOSITORY_VARIABLE, SecretError, password_key,
-};
-
-/// A byte order mark, as editors on Windows put before text.
-const MARK: &[u8] = b"\xef\xbb\xbf";
-/// The one variable whose value may have several lines: a policy in JSON.
-const POLICY: &str = "RESTIC_AWS_ASSUME_ROLE_POLICY";
-
-/// How a value may be changed without becoming another one, and what it may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    /// The repository's password. Blanks may belong to it, and so may a line break inside.
-    RepositoryPassword,
-    /// A password of the storage: one line, blanks may belong to it.
-    Password,
-    /// A name, a key, a token, a URL: one line that neither begins nor ends with blanks.
-    Word,
-    /// Several lines whose ends do not matter.
-    Text,
-}
-
-impl Form {
-    fn of(variable: &str) -> Form {
-        match variable {
-            POLICY => Form::Text,
-            "ST_KEY" => Form::Password,
-            _ if variable.contains("PASS") => Form::Password,
-            _ => Form::Word,
-        }
-    }
-}
+use super::{Backend, NEW_PASSWORD_KEY, REPOSITORY_VARIABLE, SecretError};
 
 /// Location, password, allowed variables and files of a repository, by the key of the Secret that holds each.
-/// The password is always under [`PASSWORD_VARIABLE`].
+/// The password is always under [`super::PASSWORD_VARIABLE`].
 ///
 /// # Errors
 /// When the Secret lacks what the back end needs, or holds what restic cannot be given.
@@ -50,132 +19,49 @@ pub fn normalised(
     repository: &ResticRepository,
     secret: Option<&Secret>,
 ) -> Result<BTreeMap<String, ByteString>, SecretError> {
-    let name = &repository.spec.credentials_secret_ref.name;
-    let secret = secret.ok_or_else(|| SecretError::Missing(name.clone()))?;
+    let reference = &repository.spec.credentials_secret_ref;
+    let secret = secret.ok_or_else(|| SecretError::Missing(reference.name.clone()))?;
     let url = &repository.spec.repository_url;
     let backend = Backend::of(url).ok_or(SecretError::UnknownBackend)?;
-    let empty = BTreeMap::new();
-    let source = secret.data.as_ref().unwrap_or(&empty);
-    let value = |key: &str| source.get(key).map(|ByteString(bytes)| bytes.as_slice());
-
-    let key = password_key(repository, |key| source.contains_key(key));
-    let place = || (name.clone(), key.clone());
-    let missing = |(secret, key)| SecretError::NoPassword { secret, key };
-    let password = value(&key).ok_or_else(|| missing(place()))?;
-    let password = variable(name, &key, password, Form::RepositoryPassword)?;
-    if password.is_empty() {
-        let (secret, key) = place();
-        return Err(SecretError::EmptyPassword { secret, key });
+    let value = |key: &str| {
+        let ByteString(bytes) = secret.data.as_ref()?.get(key)?;
+        Some(bytes.as_slice())
+    };
+    let read = normal::values(backend, reference.key.as_deref(), value);
+    if let Some((key, fault)) = read.faults.into_iter().next() {
+        return Err(error(reference.name.clone(), key, fault));
     }
-    let mut data = BTreeMap::from([
-        (
-            REPOSITORY_VARIABLE.to_owned(),
-            ByteString(url.clone().into_bytes()),
-        ),
-        (PASSWORD_VARIABLE.to_owned(), ByteString(password.into_bytes())),
-    ]);
-    for key in backend.variables() {
-        if let Some(bytes) = value(key) {
-            let text = variable(name, key, bytes, Form::of(key))?;
-            data.insert(key.to_owned(), ByteString(text.into_bytes()));
-        }
-    }
-    for file in backend.files() {
-        match value(file.key)
-            .map(|bytes| content(name, file, bytes))
-            .transpose()?
-        {
-            Some(text) if !text.is_empty() => {
-                data.insert(file.key.to_owned(), ByteString(text.into_bytes()));
-            }
-            _ if file.needed.is_empty() => {}
-            _ => {
-                return Err(SecretError::NoFile {
-                    secret: name.clone(),
-                    key: file.key,
-                    what: file.needed,
-                });
-            }
-        }
-    }
+    let bytes = |(key, text): (String, String)| (key, ByteString(text.into_bytes()));
+    let mut data: BTreeMap<String, ByteString> = read.values.into_iter().map(bytes).collect();
+    data.insert(
+        REPOSITORY_VARIABLE.to_owned(),
+        ByteString(url.clone().into_bytes()),
+    );
     Ok(data)
+}
+
+fn error(secret: String, key: String, fault: Fault) -> SecretError {
+    match fault {
+        Fault::NoPassword => SecretError::NoPassword { secret, key },
+        Fault::EmptyPassword => SecretError::EmptyPassword { secret, key },
+        Fault::Byte { byte, at, why } => SecretError::Byte {
+            secret,
+            key,
+            byte,
+            at,
+            why,
+        },
+        Fault::NoFile(what) => SecretError::NoFile { secret, key, what },
+        Fault::NotPem(line) => SecretError::NotPem { secret, key, line },
+    }
 }
 
 /// The password that is to take the place of the present one, if there is one that restic can be given.
 #[must_use]
 pub fn new_password(secret: &Secret) -> Option<ByteString> {
     let ByteString(bytes) = secret.data.as_ref()?.get(NEW_PASSWORD_KEY)?;
-    let text = variable("", NEW_PASSWORD_KEY, bytes, Form::RepositoryPassword).ok()?;
-    (!text.is_empty()).then(|| ByteString(text.into_bytes()))
-}
-
-/// The text of a variable.
-fn variable(secret: &str, key: &str, bytes: &[u8], form: Form) -> Result<String, SecretError> {
-    let bad = |at: usize, why: &'static str| SecretError::Byte {
-        secret: secret.to_owned(),
-        key: key.to_owned(),
-        byte: bytes.get(at).copied().unwrap_or_default(),
-        at,
-        why,
-    };
-    if bytes.starts_with(MARK) {
-        return Err(bad(
-            0,
-            "it begins with a byte order mark, which an editor put before the text",
-        ));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|e| bad(e.valid_up_to(), "it is not UTF-8"))?;
-    let kept = match form {
-        Form::RepositoryPassword | Form::Password => text.trim_end_matches(['\n', '\r']),
-        Form::Word | Form::Text => text.trim_matches(|c: char| c.is_ascii_whitespace()),
-    };
-    let before = text.len() - text.trim_start_matches(|c: char| c.is_ascii_whitespace()).len();
-    let offset = if matches!(form, Form::Word | Form::Text) {
-        before
-    } else {
-        0
-    };
-    let forbidden = |c: char| match form {
-        Form::RepositoryPassword | Form::Text => c == '\0',
-        Form::Password | Form::Word => c.is_control(),
-    };
-    match kept.find(forbidden) {
-        Some(at) if kept[at..].starts_with('\0') => Err(bad(offset + at, "a variable cannot hold it")),
-        Some(at) => Err(bad(
-            offset + at,
-            "the value has to be one line without control characters",
-        )),
-        None => Ok(kept.to_owned()),
-    }
-}
-
-/// The text of a file: lines that end in LF, the last one too. ssh reads no key without either.
-fn content(secret: &str, file: &FileKey, bytes: &[u8]) -> Result<String, SecretError> {
-    let bad = |at: usize, why: &'static str| SecretError::Byte {
-        secret: secret.to_owned(),
-        key: file.key.to_owned(),
-        byte: bytes.get(at).copied().unwrap_or_default(),
-        at,
-        why,
-    };
-    let start = if bytes.starts_with(MARK) { MARK.len() } else { 0 };
-    let text = std::str::from_utf8(&bytes[start..]);
-    let text = text.map_err(|e| bad(start + e.valid_up_to(), "it is not UTF-8"))?;
-    if let Some(at) = text.find('\0') {
-        return Err(bad(start + at, "it is not a text"));
-    }
-    let trimmed = text.trim();
-    if trimmed.is_empty() {
-        return Ok(String::new());
-    }
-    if let Some(line) = file.holds.iter().find(|line| !trimmed.contains(**line)) {
-        return Err(SecretError::NotPem {
-            secret: secret.to_owned(),
-            key: file.key,
-            line,
-        });
-    }
-    Ok(format!("{}\n", trimmed.replace("\r\n", "\n")))
+    let text = normal::password(bytes).ok()?;
+    Some(ByteString(text.into_bytes()))
 }
 
 #[cfg(test)]

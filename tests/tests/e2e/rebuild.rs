@@ -77,6 +77,11 @@ fn a_lost_namespace_comes_back_from_the_hub_and_from_a_kit_alone_byte_for_byte()
     // Everything is lost but the bucket and the kit: restic alone, as the kit says.
     let begun = Instant::now();
     let kit: Value = serde_saphyr::from_str(&std::fs::read_to_string(&kit).unwrap()).unwrap();
+    let uid = kit["cluster"]["uid"].as_str().unwrap();
+    assert!(
+        manifests.contains(&format!("fleet.cluster-uid={uid}")),
+        "{manifests}"
+    );
     let repository = &kit["repositories"][0];
     let mut restic = std::process::Command::new(bed().workspace.program("restic"));
     restic
