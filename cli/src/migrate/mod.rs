@@ -23,6 +23,7 @@ mod render;
 mod restic_args;
 pub mod secret;
 mod select;
+mod unread;
 mod velero;
 mod velero_storage;
 mod volsync;
