@@ -5,14 +5,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::k8up_parts::{PARTS, SUSPENDED, part, suspended};
 use super::plan::{FROM, IN_PART, Patch, SOURCE};
 use super::{cron, k8up, original, volsync};
 use crate::arguments::Tool;
 use crate::check::kube::GROUP;
 use crate::objects::{at, condition, is_true, place, said, text};
-
-/// Annotation of a k8up Schedule: the parts that were taken out of it, so that they can be put back.
-const PARTS: &str = "fleet.resticbackup.io/suspended-parts";
 
 /// As a person writes it for kubectl.
 const RETENTION: &str = "globalretentionpolicy";
@@ -189,7 +187,7 @@ fn missing<'a>(seen: &'a Seen, theirs: Named<'_>) -> Option<&'a Value> {
 /// Whether an object of the other tool makes backups.
 fn stores(tool: Tool, theirs: &Value) -> bool {
     match tool {
-        Tool::K8up => theirs.pointer("/spec/backup").is_some_and(Value::is_object),
+        Tool::K8up => part(theirs, "backup").is_some(),
         Tool::Cron => cron::stores(theirs),
         _ => true,
     }
@@ -255,30 +253,21 @@ fn stop(tool: Tool, theirs: &Value) -> Option<Patch> {
             format!("suspend CronJob {namespace}/{name}"),
         )),
         Tool::K8up => {
-            // k8up has nothing by which a Schedule could be suspended.
-            let parts = ["backup", "prune", "check", "archive"];
-            let there: Vec<&str> = parts
+            let there: Vec<&str> = PARTS
                 .into_iter()
-                .filter(|part| {
-                    theirs
-                        .pointer(&format!("/spec/{part}"))
-                        .is_some_and(Value::is_object)
-                })
+                .filter(|name| part(theirs, name).is_some())
                 .collect();
             // What an earlier finish has taken out stays in it.
-            let before = theirs
-                .pointer("/metadata/annotations")
-                .and_then(|all| all.get(PARTS));
-            let before = before.and_then(Value::as_str).unwrap_or_default();
-            let mut kept: Value = serde_json::from_str(before).unwrap_or_else(|_| json!({}));
+            let mut kept = suspended(theirs).unwrap_or_default();
             let mut spec = json!({});
             for part in &there {
-                kept[*part] = theirs["spec"][*part].clone();
+                kept.insert((*part).to_owned(), theirs["spec"][*part].clone());
                 spec[*part] = Value::Null;
             }
-            let change = json!({ "metadata": { "annotations": { PARTS: kept.to_string() } }, "spec": spec });
+            let kept = Value::Object(kept).to_string();
+            let change = json!({ "metadata": { "annotations": { SUSPENDED: kept } }, "spec": spec });
             let what = format!(
-                "take {} out of Schedule {namespace}/{name}; annotation {PARTS} keeps what they were",
+                "take {} out of Schedule {namespace}/{name}; annotation {SUSPENDED} keeps what they were",
                 there.join(", ")
             );
             (!there.is_empty()).then(|| patch(k8up::RESOURCE, change, what))

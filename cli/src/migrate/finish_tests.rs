@@ -51,7 +51,7 @@ fn ours_begins_before_theirs_stops_and_theirs_can_be_put_back() {
     assert_eq!(change["spec"], json!({ "backup": null, "prune": null }));
     let kept: Value = serde_json::from_str(text(
         change,
-        &format!("/metadata/annotations/{}", PARTS.replace('/', "~1")),
+        &format!("/metadata/annotations/{}", SUSPENDED.replace('/', "~1")),
     ))
     .unwrap_or_default();
     assert_eq!(kept["backup"]["schedule"], "x");
@@ -240,7 +240,7 @@ fn what_stands_still_already_is_named_where_finish_is_blocked() {
 #[test]
 fn what_an_earlier_finish_took_out_of_a_schedule_stays_in_its_annotation() {
     let theirs = json!({
-        "metadata": { "name": "nightly", "namespace": "shop", "annotations": { PARTS: json!({ "prune": { "schedule": "y" } }).to_string() } },
+        "metadata": { "name": "nightly", "namespace": "shop", "annotations": { SUSPENDED: json!({ "prune": { "schedule": "y" } }).to_string() } },
         "spec": { "backend": {}, "backup": { "schedule": "x" } },
     });
     let found = worked_out(
@@ -251,7 +251,7 @@ fn what_an_earlier_finish_took_out_of_a_schedule_stays_in_its_annotation() {
         .patches
         .iter()
         .find(|patch| patch.resource == k8up::RESOURCE);
-    let kept = stopped.and_then(|patch| patch.change["metadata"]["annotations"][PARTS].as_str());
+    let kept = stopped.and_then(|patch| patch.change["metadata"]["annotations"][SUSPENDED].as_str());
     let kept: Value = serde_json::from_str(kept.unwrap_or_default()).unwrap_or_default();
     assert_eq!(
         kept,

@@ -1,28 +1,33 @@
-//! The backend of a k8up Schedule: URL and credentials of its repository. Pure.
+//! The backend of a part of a k8up Schedule: URL and credentials of its repository. Pure.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::k8up_parts::{over, part};
 use super::secret::Source;
 use crate::objects::{list, text};
 
 /// A repository.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Backend {
     pub url: String,
     pub entries: BTreeMap<String, Source>,
     pub notes: Vec<String>,
 }
 
-/// Reads it.
+/// Reads the backend of a part: what it says itself, and the Schedule's for the rest. Without a part it is the Schedule's.
 ///
 /// # Errors
 /// Why there is none that could be taken over.
-pub fn backend(schedule: &Value) -> Result<Backend, String> {
-    let theirs = schedule.pointer("/spec/backend");
-    let theirs =
-        theirs.ok_or("its backend is that of the operator's environment; add spec.backend to it first")?;
+pub fn backend(schedule: &Value, name: Option<&str>) -> Result<Backend, String> {
+    let own = name.and_then(|name| part(schedule, name)?.get("backend"));
+    let theirs = &over(own, schedule.pointer("/spec/backend"));
+    if !theirs.is_object() {
+        return Err(
+            "its backend is that of the operator's environment; add spec.backend to it first".to_owned(),
+        );
+    }
     let mut found = Backend::default();
     found.entry(theirs, "RESTIC_PASSWORD", "/repoPasswordSecretRef");
     if found.entries.is_empty() {
@@ -64,14 +69,15 @@ impl Backend {
 
     fn of_kind(&mut self, theirs: &Value) -> Result<String, String> {
         type Read = fn(&mut Backend, &Value) -> Result<String, String>;
+        // In the order in which k8up takes the first that is there.
         let kinds: [(&str, Read); 7] = [
-            ("s3", Backend::s3),
-            ("rest", Backend::rest),
             ("azure", Backend::azure),
-            ("gcs", Backend::gcs),
             ("b2", Backend::b2),
-            ("swift", Backend::swift),
+            ("gcs", Backend::gcs),
             ("local", Backend::local),
+            ("rest", Backend::rest),
+            ("s3", Backend::s3),
+            ("swift", Backend::swift),
         ];
         let mut found = kinds.into_iter().filter_map(|(name, read)| {
             let kind = theirs.get(name).filter(|value| value.is_object())?;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::k8up_job::of_prune;
+use super::k8up_parts::part;
 use super::keep;
 use super::plan::{Place, Plan, merged};
 use super::when::{DAILY, when};
@@ -20,16 +22,16 @@ const KEEPS: [(&str, &str); 6] = [
 /// Rules that a policy takes.
 const MOST: usize = 64;
 
-/// The policy that takes the place of a Schedule's prune. `hosts` are those of our backups; `place` has the name of their
-/// repository.
+/// The policy that takes the place of a Schedule's prune. `place` has the name of the repository that it prunes, and `ours`
+/// are the names of our backups in that.
 pub(super) fn retention(
     plan: &mut Plan,
     schedule: &Value,
     about: &str,
-    hosts: &BTreeSet<String>,
+    ours: &BTreeSet<String>,
     place: &Place,
 ) {
-    let Some(prune) = schedule.pointer("/spec/prune").filter(|prune| prune.is_object()) else {
+    let Some(prune) = part(schedule, "prune") else {
         plan.note(
             about,
             "it has no prune: nothing is removed, and no policy is made",
@@ -41,7 +43,7 @@ pub(super) fn retention(
         return;
     };
     let kept = kept(plan, &theirs, about);
-    let mut rules = rules(&selectors, at(schedule).0, hosts, &kept);
+    let mut rules = rules(&selectors, at(schedule).0, ours, &kept);
     if rules.len() > MOST {
         let text = format!(
             "a policy has {MOST} rules at most: rules for the other backups have to be written by hand"
@@ -61,6 +63,9 @@ pub(super) fn retention(
         "k8up's own prune goes over the whole repository, ours included, until `fleet migrate finish k8up`",
     );
     plan.policy(place, json!({ "name": place.name }), &found.schedule, rules, true);
+    if let (Some(policy), Some(job)) = (plan.objects.last_mut(), of_prune(schedule)) {
+        policy["spec"]["jobConfig"] = job;
+    }
 }
 
 /// What a rule selects beside the host: nothing, or one tag each. `None` where k8up removes nothing of this Schedule.
@@ -120,28 +125,26 @@ fn kept(plan: &mut Plan, theirs: &Value, about: &str) -> Map<String, Value> {
     kept
 }
 
-/// Rules for theirs and for ours, one for each selector.
+/// Rules for theirs and for ours, one for each selector. Theirs are grouped as k8up does. Each of ours is selected by its own
+/// tag and grouped by restic's host, paths and tags, of which one is the cluster: nothing counts with what another source or
+/// another cluster has stored.
 fn rules(
     selectors: &[Value],
     namespace: &str,
-    hosts: &BTreeSet<String>,
+    ours: &BTreeSet<String>,
     kept: &Map<String, Value>,
 ) -> Vec<Value> {
-    let of_host = |host: &str, groups: &[&str]| -> Vec<Value> {
-        selectors
-            .iter()
-            .map(|selector| {
-                let selector = merged(json!({ "hostname": host }), selector.clone());
-                keep::rule(selector, groups, kept)
-            })
-            .collect()
+    let of_theirs = |selector: &Value| {
+        let selector = merged(json!({ "hostname": namespace }), selector.clone());
+        keep::rule(selector, &["host", "paths"], kept)
     };
-    let mut rules = Vec::new();
-    if !hosts.contains(namespace) {
-        rules.extend(of_host(namespace, &["host", "paths"]));
-    }
-    for host in hosts {
-        rules.extend(of_host(host, &["host"]));
-    }
-    rules
+    let of_one = |name: &String, selector: &Value| {
+        let mut tags = vec![json!(format!("fleet.backup={namespace}/{name}"))];
+        tags.extend(list(selector, "/tags").iter().cloned());
+        keep::rule(json!({ "tags": tags }), &[], kept)
+    };
+    let own = ours
+        .iter()
+        .flat_map(|name| selectors.iter().map(move |selector| of_one(name, selector)));
+    selectors.iter().map(of_theirs).chain(own).collect()
 }

@@ -24,7 +24,7 @@ pub(super) fn plan(plan: &mut Plan, found: &Found) {
         let namespace = at(backup).0;
         let about = format!("Backup {namespace}/{}", at(backup).1);
         let schedule = as_schedule(backup);
-        let backend = match backend(&schedule) {
+        let backend = match backend(&schedule, Some("backup")) {
             Ok(backend) => backend,
             Err(why) => {
                 // One note for all that were made alike.
@@ -49,7 +49,7 @@ pub(super) fn plan(plan: &mut Plan, found: &Found) {
             &about,
             "no Schedule does what it did once: ours runs once a day, or set a schedule",
         );
-        one(plan, &part, &schedule, &about, backend);
+        one(plan, &part, &schedule, &about);
     }
     for (namespace, count) in covered {
         plan.note(

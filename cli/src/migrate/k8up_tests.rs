@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use super::super::k8up_dump::{COMMAND, EXTENSION};
 use super::*;
 use crate::migrate::fixtures::{of_kind, valid};
 use crate::migrate::secret::Source;
@@ -31,10 +32,6 @@ fn claim(name: &str, wanted: Option<&str>) -> Value {
     json!({ "metadata": { "name": name, "namespace": "shop", "annotations": annotations, "labels": { "tier": name } } })
 }
 
-fn snapshot(path: &str) -> Value {
-    json!({ "metadata": { "name": "s", "namespace": "shop" }, "spec": { "id": "1", "paths": [path] } })
-}
-
 fn notes(plan: &Plan) -> String {
     plan.notes
         .iter()
@@ -43,11 +40,10 @@ fn notes(plan: &Plan) -> String {
 }
 
 #[test]
-fn one_claim_with_one_series_of_snapshots_is_counted_together_with_ours() {
+fn a_claim_becomes_a_backup_with_the_repository_and_the_policy_of_its_schedule() {
     let found = Found {
         schedules: vec![schedule(json!({}))],
         claims: vec![claim("data", None), claim("scratch", Some("false"))],
-        snapshots: vec![snapshot("/data/data")],
         ..Found::default()
     };
     let plan = plan(&found, false);
@@ -69,51 +65,95 @@ fn one_claim_with_one_series_of_snapshots_is_counted_together_with_ours() {
     assert_eq!(backups.len(), 1, "scratch is left out");
     let backup = &backups[0]["spec"];
     assert_eq!(backup["schedule"], "H H * * *");
-    assert_eq!(backup["restic"]["hostname"], "shop");
+    assert_eq!(backup["restic"]["hostname"], "shop.data");
     assert_eq!(backup["jobConfig"]["securityContext"]["runAsUser"], 999);
     let policy = &of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"];
     assert_eq!(policy["schedule"], "0 1 * * 0");
+    let kept = json!({ "keepLast": 5, "keepDaily": 14 });
     assert_eq!(
         policy["policies"],
-        json!([{ "selector": { "hostname": "shop" }, "groupBy": ["host"], "retention": { "keepLast": 5, "keepDaily": 14 } }])
+        json!([
+            { "selector": { "hostname": "shop" }, "groupBy": ["host", "paths"], "retention": kept },
+            { "selector": { "tags": ["fleet.backup=shop/data"] }, "retention": kept },
+        ])
     );
 }
 
+/// Hosts of backups, and what rules select by tags, with their groups.
+fn series(plan: &Plan) -> (Vec<&str>, Vec<(&Value, &Value)>) {
+    let backups = of_kind(plan, "ResticBackup");
+    let hosts = backups.iter().map(|one| text(one, "/spec/restic/hostname"));
+    let policies = of_kind(plan, "GlobalRetentionPolicy").into_iter();
+    let rules = policies.flat_map(|policy| list(policy, "/spec/policies"));
+    let rules = rules.filter(|rule| rule["selector"]["hostname"].is_null());
+    let rules = rules.map(|rule| (&rule["selector"]["tags"], &rule["groupBy"]));
+    (hosts.collect(), rules.collect())
+}
+
 #[test]
-fn claims_under_one_host_are_never_one_series() {
-    let claims = vec![claim("data", None), claim("media", None)];
-    for (claims, snapshots) in [
-        (
-            claims.clone(),
-            vec![snapshot("/data/data"), snapshot("/data/media")],
-        ),
-        // A claim that is gone has left snapshots, or nothing is known of what there is.
-        (
-            vec![claim("data", None)],
-            vec![snapshot("/data/data"), snapshot("/data/old")],
-        ),
-        (vec![claim("data", None)], vec![]),
-    ] {
-        let found = Found {
-            schedules: vec![schedule(json!({}))],
-            claims,
-            snapshots,
-            ..Found::default()
-        };
-        let plan = plan(&found, false);
-        valid(&plan);
-        for backup in of_kind(&plan, "ResticBackup") {
-            let claim = text(backup, "/spec/source/pvc/claimName");
-            assert_eq!(backup["spec"]["restic"]["hostname"], format!("shop-{claim}"));
-        }
-        let rules = &of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"];
-        assert_eq!(rules[0]["selector"], json!({ "hostname": "shop" }));
-        assert_eq!(
-            rules[0]["groupBy"],
-            json!(["host", "paths"]),
-            "each claim of theirs by itself"
-        );
-    }
+fn different_sources_never_count_as_one_series() {
+    let pod = |name: &str, extension: &str| {
+        json!({
+            "metadata": { "name": name, "namespace": "shop", "labels": { "app": name },
+                          "annotations": { COMMAND: "dump", EXTENSION: extension } },
+            "spec": { "containers": [{ "name": "db" }] },
+        })
+    };
+    let in_namespace = |namespace: &str, object: Value| {
+        let mut object = object;
+        object["metadata"]["namespace"] = json!(namespace);
+        object
+    };
+    let none = Value::Null;
+    // Dumps of two pods with containers of one name, and a claim that is named as a dump is.
+    let found = Found {
+        schedules: vec![schedule(json!({}))],
+        claims: vec![claim("db-dump", None)],
+        pods: vec![pod("one", ".sql"), pod("two", ".tar")],
+        ..Found::default()
+    };
+    let plan_of_one = plan(&found, false);
+    let (hosts, rules) = series(&plan_of_one);
+    assert_eq!(hosts, ["shop.db-dump", "shop.db-dump-2", "shop.db-dump-3"]);
+    let tags = ["db-dump", "db-dump-2", "db-dump-3"].map(|name| json!([format!("fleet.backup=shop/{name}")]));
+    // Without groups it is host, paths and tags: tags have the cluster.
+    assert_eq!(rules, tags.iter().map(|tags| (tags, &none)).collect::<Vec<_>>());
+    // Two namespaces whose names run into those of their claims.
+    let found = Found {
+        schedules: vec![
+            in_namespace("app", schedule(json!({}))),
+            in_namespace("app-prod", schedule(json!({}))),
+        ],
+        claims: vec![
+            in_namespace("app", claim("prod-data", None)),
+            in_namespace("app-prod", claim("data", None)),
+        ],
+        ..Found::default()
+    };
+    let plan_of_two = plan(&found, false);
+    let (hosts, rules) = series(&plan_of_two);
+    assert_eq!(hosts, ["app.prod-data", "app-prod.data"]);
+    let tags = ["app/prod-data", "app-prod/data"].map(|name| json!([format!("fleet.backup={name}")]));
+    assert_eq!(rules, tags.iter().map(|tags| (tags, &none)).collect::<Vec<_>>());
+}
+
+#[test]
+fn snapshots_of_before_are_grouped_as_k8up_does() {
+    let found = Found {
+        schedules: vec![schedule(json!({}))],
+        claims: vec![claim("data", None), claim("media", None)],
+        ..Found::default()
+    };
+    let plan = plan(&found, false);
+    valid(&plan);
+    let rules = &of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"];
+    assert_eq!(rules.as_array().unwrap().len(), 3);
+    assert_eq!(rules[0]["selector"], json!({ "hostname": "shop" }));
+    assert_eq!(
+        rules[0]["groupBy"],
+        json!(["host", "paths"]),
+        "each claim of theirs for itself"
+    );
 }
 
 #[test]
@@ -127,8 +167,7 @@ fn selectors_dumps_and_defaults_are_carried_over() {
     });
     let mut replica = pod.clone();
     replica["metadata"]["name"] = json!("db-1");
-    let selected =
-        json!({ "schedule": "0 3 * * *", "labelSelectors": [{ "matchLabels": { "tier": "media" } }] });
+    let selected = json!({ "schedule": "0 3 * * *", "labelSelectors": [{ "matchLabels": { "tier": "media" } }], "tags": ["nightly"] });
     let found = Found {
         schedules: vec![schedule(
             json!({ "backup": selected, "prune": { "schedule": "@weekly" } }),
@@ -143,6 +182,12 @@ fn selectors_dumps_and_defaults_are_carried_over() {
     let backups = of_kind(&plan, "ResticBackup");
     assert_eq!(backups.len(), 2, "{backups:#?}");
     assert_eq!(backups[0]["spec"]["source"]["pvc"]["claimName"], "media");
+    assert!(
+        backups
+            .iter()
+            .all(|backup| backup["spec"]["restic"]["tags"] == json!(["nightly"])),
+        "retention.tags reaches dumps as well"
+    );
     let stdin = &backups[1]["spec"]["source"]["stdin"];
     assert_eq!(stdin["filename"], "mariadb.sql");
     assert_eq!(

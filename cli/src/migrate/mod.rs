@@ -13,7 +13,10 @@ mod finish;
 mod fixtures;
 mod k8up;
 mod k8up_backend;
+mod k8up_dump;
+mod k8up_job;
 mod k8up_keep;
+mod k8up_parts;
 mod k8up_single;
 mod keep;
 pub mod original;
@@ -80,8 +83,8 @@ async fn read(cluster: &Cluster, tool: Tool, from: &MoveIn) -> Result<(Plan, Sec
                 backups: cluster.optional(k8up_single::RESOURCE).await?,
                 claims: cluster.needed("persistentvolumeclaims").await?,
                 pods: cluster.needed("pods").await?,
-                snapshots: cluster.optional("snapshots.k8up.io").await?,
                 pre_backup_pods: cluster.optional("prebackuppods.k8up.io").await?,
+                pod_configs: cluster.optional("podconfigs.k8up.io").await?,
             };
             let plan = k8up::plan(&found, from.running);
             let secrets = cluster.secrets(sources(&plan)).await?;

@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn items_of_a_list_are_read_one_by_one() {
-        let object = json!({ "containers": [{ "image": "a" }, { "image": "b", "tty": true }, { "tty": true }] });
+        let object =
+            json!({ "containers": [{ "image": "a" }, { "image": "b", "tty": true }, { "tty": true }] });
         assert_eq!(of(object.clone(), &["containers[].image"]), ["containers[].tty"]);
         assert_eq!(of(object.clone(), &["containers"]), [""; 0]);
         assert_eq!(of(object, &[]), ["containers"]);
