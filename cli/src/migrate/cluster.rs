@@ -6,7 +6,7 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::plan::Patch;
-use super::present::{keep_suspend, refusal};
+use super::present::{keep, refusal};
 use super::secret::Secrets;
 use crate::arguments::KubeArguments;
 use crate::check::kube::GROUP;
@@ -125,16 +125,16 @@ impl Cluster {
     ///
     /// # Errors
     /// When another one is there under the same name: it is left alone.
-    pub async fn prepared(&self, object: &Value) -> Result<(Value, Option<String>), Failure> {
+    pub async fn prepared(&self, object: &Value) -> Result<(Value, Vec<String>), Failure> {
         let (namespace, name) = at(object);
         let mut object = object.clone();
         let present = self.get(&resource(&object), namespace, name).await?;
         let kept = match &present {
             Some(present) => match refusal(present, &object) {
                 Some(why) => return Err(Failure::Usage(format!("nothing was written: {why}"))),
-                None => keep_suspend(present, &mut object),
+                None => keep(present, &mut object),
             },
-            None => None,
+            None => Vec::new(),
         };
         Ok((object, kept))
     }

@@ -88,6 +88,9 @@ pub fn steps(tool: Tool, seen: &Seen, untried: bool) -> Steps {
                 .to_owned(),
         );
     }
+    if tool == Tool::K8up && !seen.backups.is_empty() {
+        steps.notes.push(k8up::LATER.to_owned());
+    }
     for policy in seen.policies.iter().filter(|policy| is_suspended(policy)) {
         if tool == Tool::Original {
             steps.patches.extend(regrouped(policy));
@@ -156,17 +159,28 @@ fn replaced<'a>(tool: Tool, seen: &'a Seen, notes: &mut Vec<String>) -> Vec<&'a 
         let (namespace, name) = at(theirs);
         let key = (resource, namespace, name);
         let is_left = seen.left.contains(&format!("{resource}/{namespace}/{name}"));
+        let is_still = stop(tool, theirs).is_none();
         if is_left || parts.contains(&key) {
+            let state = match is_still {
+                true => "stands still: see what of it is needed",
+                false => "goes on: stop it when nothing of it is needed",
+            };
             notes.push(format!(
-                "{resource} {namespace}/{name} is carried over in part only, and goes on: stop it when nothing of it is needed"
+                "{resource} {namespace}/{name} is carried over in part only, and {state}"
             ));
         } else if let Some(backup) = missing(seen, key) {
-            notes.push(format!(
-                "{resource} {namespace}/{name} goes on: ResticBackup {} is not there, which would take its place; fleet \
-                 migrate {} --apply makes it",
-                place(backup),
-                tool.as_str()
-            ));
+            let (backup, tool) = (place(backup), tool.as_str());
+            let text = match is_still {
+                true => format!(
+                    "stands still, and ResticBackup {backup} is not there: nothing backs up what was added since; fleet \
+                     migrate {tool} --apply makes it, and finish starts it"
+                ),
+                false => format!(
+                    "goes on: ResticBackup {backup} is not there, which would take its place; fleet migrate {tool} --apply \
+                     makes it"
+                ),
+            };
+            notes.push(format!("{resource} {namespace}/{name} {text}"));
         } else if whole.contains(&key) && !stored.contains(&key) && stores(tool, theirs) {
             notes.push(format!(
                 "{resource} {namespace}/{name} goes on: no ResticBackup takes the place of what it backs up"

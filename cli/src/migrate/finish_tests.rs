@@ -290,3 +290,36 @@ fn what_has_a_volume_that_ours_does_not_back_up_goes_on() {
     let (stopped, notes) = stops(&seen);
     assert!(!stopped && notes.contains("in part only, and goes on"), "{notes}");
 }
+
+#[test]
+fn what_was_added_after_k8up_was_stopped_is_named_and_nothing_is_said_to_go_on() {
+    let kept = json!({ "backup": { "schedule": "x" } }).to_string();
+    let theirs = json!({ "metadata": { "name": "nightly", "namespace": "shop", "annotations": { SUSPENDED: kept } },
+                         "spec": { "backend": {} } });
+    let source = "schedules.k8up.io/shop/nightly";
+    let mut seen = seen(source, theirs, "True");
+    seen.missing = vec![ours("ResticBackup", "added", source, "True")];
+    let found = worked_out(Tool::K8up, &seen);
+    let notes = found.notes.join("\n");
+    assert!(
+        notes.contains("schedules.k8up.io shop/nightly stands still, and ResticBackup shop/added is not there: nothing backs")
+            && !notes.contains("goes on"),
+        "{notes}"
+    );
+    assert!(found.patches.iter().all(|patch| patch.resource != k8up::RESOURCE));
+}
+
+#[test]
+fn finish_says_how_to_find_what_no_backup_covers() {
+    let theirs = json!({ "metadata": { "name": "nightly", "namespace": "shop" },
+                         "spec": { "backend": {}, "backup": { "schedule": "x" } } });
+    let found = worked_out(
+        Tool::K8up,
+        &seen("schedules.k8up.io/shop/nightly", theirs, "True"),
+    );
+    assert!(
+        found.notes.iter().any(|note| note.contains("fleet coverage")),
+        "{:?}",
+        found.notes
+    );
+}

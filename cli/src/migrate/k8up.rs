@@ -23,9 +23,10 @@ use crate::objects::{at, list, text};
 pub const RESOURCE: &str = "schedules.k8up.io";
 /// Left out where it is `false`.
 const WANTED: &str = "k8up.io/backup";
-/// Said of a namespace once, since k8up needs nothing to be written for it.
-pub const LATER: &str = "what is added to a namespace later is in no backup of ours until one is made of it, and k8up backed up \
-each claim and each pod with k8up.io/backupcommand: once it is stopped, look at fleet coverage for claims (docs/coverage.md)";
+/// What changes for whoever adds a volume or a dump, said where it can be done and where it is done.
+pub const LATER: &str = "k8up backs up each claim of its namespaces, and each pod with k8up.io/backupcommand, by itself; of \
+ours each needs a ResticBackup, so what is added after finish is in no backup: fleet coverage names such claims \
+(docs/coverage.md), and fleet migrate k8up --apply makes what is missing as long as the Schedule is there";
 
 /// What was read of a cluster.
 #[derive(Clone, Debug, Default)]

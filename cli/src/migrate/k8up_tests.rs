@@ -61,6 +61,8 @@ fn a_claim_becomes_a_backup_with_the_repository_and_the_policy_of_its_schedule()
         secret.entries["AWS_ACCESS_KEY_ID"],
         Source::whole("minio", "username")
     );
+    let said = notes(&plan);
+    assert!(said.contains("fleet coverage"), "what is added later: {said}");
     let backups = of_kind(&plan, "ResticBackup");
     assert_eq!(backups.len(), 1, "scratch is left out");
     let backup = &backups[0]["spec"];
