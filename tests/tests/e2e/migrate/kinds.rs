@@ -40,9 +40,6 @@ pub fn k8up(cluster: &Cluster) {
     let mut parts = object(&["backend", "podSecurityContext"]);
     parts["tags"] = json!({ "type": "array", "items": { "type": "string" } });
     define(cluster, "k8up.io", "v1", "Backup", "backups", &parts);
-    let paths = json!({ "id": { "type": "string" }, "repository": { "type": "string" },
-                        "paths": { "type": "array", "items": { "type": "string" } } });
-    define(cluster, "k8up.io", "v1", "Snapshot", "snapshots", &paths);
 }
 
 pub fn volsync(cluster: &Cluster) {

@@ -104,11 +104,12 @@ fn k8up_is_moved_in_a_lock_of_its_is_understood_and_its_schedule_can_be_put_back
     // The Job that makes the history writes below the folder that it backs up.
     before.history("/data/data", "--host from-k8up /data/data", 3);
     leave_lock(&before);
-    place.apply(&of_k8up(&before, "from-k8up"));
+    place.apply(&of_k8up(&before));
     place.apply(&[
         json!({ "apiVersion": "k8up.io/v1", "kind": "Schedule", "metadata": { "name": "nightly" },
                 "spec": { "backend": backend_of_k8up("from-k8up"),
                           "backup": { "schedule": "0 3 1 1 *" },
+                          "check": { "schedule": "0 5 1 1 *" },
                           "prune": { "schedule": "0 4 1 1 *", "retention": { "keepLast": 2, "keepDaily": 1 } } } }),
         // Which stored once what the Schedule stores as well.
         json!({ "apiVersion": "k8up.io/v1", "kind": "Backup", "metadata": { "name": "by-hand" },
@@ -169,8 +170,16 @@ fn k8up_is_moved_in_a_lock_of_its_is_understood_and_its_schedule_can_be_put_back
         .unwrap();
     let kept: Value = serde_json::from_str(kept).unwrap();
     assert_eq!(kept["backup"]["schedule"], "0 3 1 1 *");
+    // Again it changes nothing, although the Schedule has no parts now and the single Backup is still there.
+    let (code, _, said) = before.migrate(&["k8up", "--apply"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(
+        place.get("resticrepository/nightly")["spec"]["integrityCheck"]["schedule"],
+        "0 5 1 1 *"
+    );
     before.resume(place, "nightly", &text);
-    before.counts(place, "nightly", "2 of 4");
+    // Of theirs two stay, and ours is counted by itself.
+    before.counts(place, "nightly", "1 of 4");
 }
 
 #[test]
@@ -185,7 +194,7 @@ fn k8ups_single_backups_become_a_backup_that_goes_on() {
     };
     let place = &before.place;
     before.history("/data/data", "--host k8up-once /data/data", 2);
-    place.apply(&of_k8up(&before, "k8up-once"));
+    place.apply(&of_k8up(&before));
     for name in ["before-release-1", "before-release-2"] {
         place.apply(&[json!({ "apiVersion": "k8up.io/v1", "kind": "Backup",
             "metadata": { "name": name, "generateName": "before-release-" },
@@ -200,7 +209,7 @@ fn k8ups_single_backups_become_a_backup_that_goes_on() {
     );
     assert_eq!(place.run("data", "1")["result"], "Succeeded");
     let newest = before.snapshots().pop().unwrap();
-    assert_eq!(newest["hostname"], "k8up-once", "one series with theirs");
+    assert_eq!(newest["hostname"], "k8up-once.data", "a series of its own");
     // Nothing of theirs goes on by itself, so nothing is stopped.
     let (code, _, text) = before.migrate(&["finish", "k8up", "--yes"]);
     assert_eq!(code, 0, "{text}");
@@ -208,13 +217,11 @@ fn k8ups_single_backups_become_a_backup_that_goes_on() {
     assert!(!text.contains("backups.k8up.io"), "{text}");
 }
 
-/// The Secrets and the list of snapshots beside k8up's own resources.
-fn of_k8up(before: &Before, bucket: &str) -> [Value; 3] {
+/// The Secrets beside k8up's own resources.
+fn of_k8up(before: &Before) -> [Value; 2] {
     [
         keys(&before.place, "minio", json!({})),
         json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "backup-repo" }, "stringData": { "password": before.password } }),
-        json!({ "apiVersion": "k8up.io/v1", "kind": "Snapshot", "metadata": { "name": "one" },
-                "spec": { "id": "0", "paths": ["/data/data"], "repository": s3(0, bucket) } }),
     ]
 }
 
