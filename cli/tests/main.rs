@@ -15,3 +15,4 @@ mod migrate;
 mod person;
 mod rebuild;
 mod relay;
+mod volsync;

@@ -121,6 +121,15 @@ impl Cluster {
         Ok(found)
     }
 
+    /// The same; those that nobody lets this person read are left out as well.
+    pub async fn permitted_secrets(&self, wanted: Vec<(String, String)>) -> Result<Secrets, Failure> {
+        let mut found = Secrets::new();
+        for one in wanted {
+            found.extend(permitted(self.secrets(vec![one]).await)?.unwrap_or_default());
+        }
+        Ok(found)
+    }
+
     /// An object of ours as it is to be written, and what of it stays as it is.
     ///
     /// # Errors
@@ -167,6 +176,14 @@ impl Cluster {
 fn known(answer: Result<String, Failure>) -> Result<Option<String>, Failure> {
     match answer {
         Err(Failure::Kubectl(error)) if error.contains("the server doesn't have a resource type") => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+/// What kubectl answered; `None` where the person has no right to it.
+pub fn permitted<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Err(Failure::Kubectl(error)) if error.contains("(Forbidden)") => Ok(None),
         answer => answer.map(Some),
     }
 }

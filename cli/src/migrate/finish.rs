@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::k8up_parts::{PARTS, SUSPENDED, part, suspended};
 use super::plan::{FROM, IN_PART, Patch, SOURCE};
-use super::{cron, k8up, original, volsync};
+use super::{cron, k8up, original, pause, volsync};
 use crate::arguments::Tool;
 use crate::check::kube::GROUP;
 use crate::objects::{at, condition, is_true, place, said, text};
@@ -64,13 +64,16 @@ pub fn steps(tool: Tool, seen: &Seen, untried: bool) -> Steps {
     for object in seen.repositories.iter().chain(&seen.backups) {
         steps.blocked.extend(not_ready(object));
     }
-    let new = seen.backups.iter().filter(|_| !untried);
-    steps.blocked.extend(new.filter_map(unproven));
+    let (still, begin): (Vec<&Value>, Vec<&Value>) =
+        seen.backups.iter().partition(|backup| stays(tool, backup, seen));
+    let new = begin.iter().filter(|_| !untried);
+    steps.blocked.extend(new.filter_map(|backup| unproven(backup)));
     // Ours first: where one of these changes fails, both go on, and not neither.
-    let resumed = seen.backups.iter().filter(|backup| is_suspended(backup));
+    let resumed = begin.into_iter().filter(|backup| is_suspended(backup));
     steps
         .patches
         .extend(resumed.map(|backup| resume(backup, "resticbackups")));
+    steps.notes.extend(still.into_iter().map(pause::stays_suspended));
     for theirs in replaced(tool, seen, &mut steps.notes) {
         match stop(tool, theirs) {
             Some(patch) => steps.patches.push(patch),
@@ -98,6 +101,12 @@ pub fn steps(tool: Tool, seen: &Seen, untried: bool) -> Steps {
         steps.notes.push(look_and_resume(policy));
     }
     steps
+}
+
+/// Whether a backup is not to begin, since a person had paused what it takes the place of.
+fn stays(tool: Tool, backup: &Value, seen: &Seen) -> bool {
+    let named = [sources(backup), in_part(backup)].concat();
+    tool == Tool::Volsync && is_suspended(backup) && pause::are_paused(&named, &seen.theirs)
 }
 
 /// Resource, namespace and name of something of the other tool.
@@ -258,7 +267,7 @@ fn stop(tool: Tool, theirs: &Value) -> Option<Patch> {
     match tool {
         Tool::Volsync if !is_true(theirs, "/spec/paused") => Some(patch(
             volsync::RESOURCE,
-            json!({ "spec": { "paused": true } }),
+            json!({ "metadata": { "annotations": { pause::BY_FINISH: "true" } }, "spec": { "paused": true } }),
             format!("pause ReplicationSource {namespace}/{name}"),
         )),
         Tool::Cron if !is_true(theirs, "/spec/suspend") => Some(patch(

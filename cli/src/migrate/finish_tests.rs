@@ -61,11 +61,9 @@ fn ours_begins_before_theirs_stops_and_theirs_can_be_put_back() {
 #[test]
 fn nothing_is_stopped_twice_and_nothing_that_is_not_ours_to_stop() {
     let still = json!({ "metadata": { "name": "db", "namespace": "shop" }, "spec": { "paused": true } });
-    let found = worked_out(
-        Tool::Volsync,
-        &seen("replicationsources.volsync.backube/shop/db", still, "True"),
-    );
-    assert_eq!(found.patches.len(), 1);
+    let mut once = seen("replicationsources.volsync.backube/shop/db", still, "True");
+    once.backups[0]["spec"]["suspend"] = json!(false);
+    assert!(worked_out(Tool::Volsync, &once).patches.is_empty());
     let other = json!({ "metadata": { "name": "other", "namespace": "shop" }, "spec": {} });
     let found = worked_out(
         Tool::Volsync,
@@ -322,4 +320,31 @@ fn finish_says_how_to_find_what_no_backup_covers() {
         "{:?}",
         found.notes
     );
+}
+
+#[test]
+fn what_a_person_has_paused_before_stays_suspended() {
+    let source = "replicationsources.volsync.backube/shop/db";
+    let still = json!({ "metadata": { "name": "db", "namespace": "shop" }, "spec": { "paused": true } });
+    let mut seen = seen(source, still, "True");
+    // It never ran, and need not.
+    seen.backups[0]["status"]["lastSuccessfulBackup"] = json!(null);
+    let found = worked_out(Tool::Volsync, &seen);
+    assert!(found.patches.is_empty() && found.blocked.is_empty(), "{found:?}");
+    let said = found.notes.iter().any(|note| {
+        note.contains("ResticBackup shop/b stays suspended")
+            && note.contains("kubectl patch resticbackup -n shop b")
+    });
+    assert!(said, "{:?}", found.notes);
+    // What finish itself has paused is recorded.
+    seen.backups[0]["status"]["lastSuccessfulBackup"] = json!("2026-11-20T03:00:00Z");
+    seen.theirs[0]["spec"]["paused"] = json!(false);
+    let stopped = worked_out(Tool::Volsync, &seen).patches.remove(1).change;
+    assert_eq!(stopped["spec"]["paused"], true);
+    seen.theirs[0]["spec"]["paused"] = json!(true);
+    seen.theirs[0]["metadata"]["annotations"] = stopped["metadata"]["annotations"].clone();
+    assert_eq!(worked_out(Tool::Volsync, &seen).patches.len(), 1);
+    // Where the tool was removed nothing is known of a pause.
+    seen.theirs.clear();
+    assert_eq!(worked_out(Tool::Volsync, &seen).patches.len(), 1);
 }

@@ -2,6 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::plan::Plan;
+
+/// Rules that a policy takes.
+const MOST: usize = 64;
+
 /// Counts of an object under our names; zeros are no rules. The other tool's name stands first.
 #[must_use]
 pub fn counts(theirs: &Value, names: &[(&str, &str)]) -> Map<String, Value> {
@@ -64,6 +69,17 @@ pub fn rule(selector: Value, groups: &[&str], retention: &Map<String, Value>) ->
         rule["groupBy"] = json!(groups);
     }
     rule
+}
+
+/// Leaves out what a policy does not take: nothing is removed of what no rule selects.
+pub fn cut(plan: &mut Plan, about: &str, rules: &mut Vec<Value>) {
+    if rules.len() > MOST {
+        let text = format!(
+            "a policy has {MOST} rules at most: rules for the other backups have to be written by hand"
+        );
+        plan.note(about, text);
+        rules.truncate(MOST);
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod k8up_parts;
 mod k8up_single;
 mod keep;
 pub mod original;
+mod pause;
 pub mod plan;
 mod present;
 mod render;
@@ -30,6 +31,8 @@ mod unread;
 mod velero;
 mod velero_storage;
 mod volsync;
+mod volsync_keep;
+mod volsync_mover;
 mod when;
 mod words;
 
@@ -37,7 +40,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use self::cluster::Cluster;
+use self::cluster::{Cluster, permitted};
 use self::plan::Plan;
 use self::secret::Secrets;
 use crate::arguments::{Cron, Finish, KubeArguments, MigrateCommand, MoveIn, Tool};
@@ -91,8 +94,10 @@ async fn read(cluster: &Cluster, tool: Tool, from: &MoveIn) -> Result<(Plan, Sec
             (plan, secrets)
         }
         Tool::Volsync => {
-            let found = cluster.needed(volsync::RESOURCE).await?;
-            let secrets = cluster.secrets(volsync::secrets(&found)).await?;
+            let found = of_volsync(cluster, from.namespace.as_deref()).await?;
+            let mut secrets = cluster.secrets(volsync::secrets(&found)).await?;
+            let others = volsync::secrets_of_others(&found);
+            secrets.extend(cluster.permitted_secrets(others).await?);
             (volsync::plan(&found, &secrets, from.running), secrets)
         }
         Tool::Velero => {
@@ -105,6 +110,27 @@ async fn read(cluster: &Cluster, tool: Tool, from: &MoveIn) -> Result<(Plan, Sec
             let secrets = cluster.secrets(cron::secrets(&found)).await?;
             (cron::plan(&found, &secrets, from.running), secrets)
         }
+    })
+}
+
+/// Sources of all namespaces: those of others may share a repository with those of the one that was chosen.
+async fn of_volsync(cluster: &Cluster, namespace: Option<&str>) -> Result<volsync::Found, Failure> {
+    let Some(namespace) = namespace else {
+        let sources = cluster.needed(volsync::RESOURCE).await?;
+        let others = Some(Vec::new());
+        return Ok(volsync::Found { sources, others });
+    };
+    let Some(Some(all)) = permitted(cluster.list_in(volsync::RESOURCE, None).await)? else {
+        let sources = cluster.needed(volsync::RESOURCE).await?;
+        return Ok(volsync::Found {
+            sources,
+            others: None,
+        });
+    };
+    let (sources, others) = all.into_iter().partition(|one| at(one).0 == namespace);
+    Ok(volsync::Found {
+        sources,
+        others: Some(others),
     })
 }
 

@@ -3,6 +3,18 @@
 use super::*;
 use crate::migrate::fixtures::{of_kind, secret, valid};
 
+/// Of sources that are all there are in the cluster.
+fn found(sources: &[Value]) -> Found {
+    Found {
+        sources: sources.to_vec(),
+        others: Some(Vec::new()),
+    }
+}
+
+fn plan(sources: &[Value], secrets: &Secrets, running: bool) -> Plan {
+    super::plan(&found(sources), secrets, running)
+}
+
 fn source(name: &str, secret: &str, more: Value) -> Value {
     let mut source = json!({
         "apiVersion": "volsync.backube/v1alpha1", "kind": "ReplicationSource",
@@ -35,7 +47,7 @@ fn keys() -> Secrets {
 }
 
 #[test]
-fn a_source_becomes_a_repository_a_backup_and_a_policy_that_counts_both_as_one() {
+fn a_source_becomes_a_repository_a_backup_and_a_policy_that_counts_ours_beside_theirs() {
     let plan = plan(&[source("db", "restic-config", json!({}))], &keys(), false);
     valid(&plan);
     assert!(plan.secrets.is_empty(), "its Secret has our names already");
@@ -51,12 +63,14 @@ fn a_source_becomes_a_repository_a_backup_and_a_policy_that_counts_both_as_one()
     assert_eq!(backup["source"]["pvc"]["claimName"], "data");
     assert_eq!(backup["restic"]["hostname"], "volsync");
     assert_eq!(backup["jobConfig"]["securityContext"]["runAsUser"], 1000);
-    let rule = &of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"][0];
-    assert_eq!(rule["selector"], json!({ "hostname": "volsync" }));
-    assert_eq!(rule["groupBy"], json!(["host"]));
+    let kept = json!({ "keepHourly": 6, "keepDaily": 5, "keepWithin": "3d" });
     assert_eq!(
-        rule["retention"],
-        json!({ "keepHourly": 6, "keepDaily": 5, "keepWithin": "3d" })
+        of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"],
+        json!([
+            { "selector": { "hostname": "volsync" }, "retention": kept },
+            { "selector": { "tags": ["fleet.backup=shop/db"] }, "retention": kept },
+        ]),
+        "another cluster may store in the same repository: neither takes the place of its snapshots"
     );
     assert!(
         plan.notes
@@ -78,9 +92,38 @@ fn sources_that_share_a_secret_are_told_apart_and_their_history_is_left_alone() 
         .iter()
         .map(|backup| &backup["spec"]["restic"]["hostname"])
         .collect();
-    assert_eq!(hosts, ["volsync-shop-db", "volsync-shop-files"]);
-    let rules = of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"].to_string();
-    assert!(!rules.contains("\"volsync\""), "{rules}");
+    assert_eq!(hosts, ["volsync.shop.db", "volsync.shop.files"]);
+    let selected: Vec<&Value> = of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| &rule["selector"])
+        .collect();
+    assert_eq!(
+        selected,
+        [
+            &json!({ "tags": ["fleet.backup=shop/db"] }),
+            &json!({ "tags": ["fleet.backup=shop/files"] })
+        ]
+    );
+}
+
+#[test]
+fn no_two_sources_have_one_host() {
+    let mut first = source("prod-data", "restic-config", json!({}));
+    first["metadata"]["namespace"] = json!("app");
+    let mut second = source("data", "restic-config", json!({}));
+    second["metadata"]["namespace"] = json!("app-prod");
+    let url = [
+        ("RESTIC_REPOSITORY", "s3:http://minio:9000/one"),
+        ("RESTIC_PASSWORD", "p"),
+    ];
+    let mut secrets = secret("app", "restic-config", &url);
+    secrets.extend(secret("app-prod", "restic-config", &url));
+    let plan = plan(&[first, second], &secrets, false);
+    let backups = of_kind(&plan, "ResticBackup");
+    let [first, second] = [0, 1].map(|n| text(backups[n], "/spec/restic/hostname"));
+    assert_ne!(first, second);
 }
 
 #[test]
@@ -119,7 +162,7 @@ fn what_cannot_be_carried_over_is_said() {
 fn an_authority_of_its_own_comes_into_the_secret() {
     let ca = json!({ "customCA": { "secretName": "tls", "key": "ca.crt" } });
     let sources = [source("db", "restic-config", ca)];
-    assert_eq!(secrets(&sources).len(), 2);
+    assert_eq!(secrets(&found(&sources)).len(), 2);
     let plan = plan(&sources, &keys(), false);
     valid(&plan);
     let made = &plan.secrets[0];
@@ -151,7 +194,7 @@ fn sources_that_share_a_repository_by_two_secrets_or_from_two_namespaces_are_tol
             .collect();
         assert_eq!(
             hosts,
-            ["volsync-shop-db".to_owned(), format!("volsync-{namespace}-files")]
+            ["volsync.shop.db".to_owned(), format!("volsync.{namespace}.files")]
         );
         let rules: String = of_kind(&plan, "GlobalRetentionPolicy")
             .iter()
@@ -168,8 +211,15 @@ fn the_last_snapshot_is_kept_where_nothing_else_is_said() {
         &keys(),
         false,
     );
-    let rule = &of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"][0];
-    assert_eq!(rule["retention"], json!({ "keepLast": 1 }));
+    let rules = of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"].clone();
+    assert!(
+        rules
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|rule| rule["retention"] == json!({ "keepLast": 1 })),
+        "{rules}"
+    );
 }
 
 #[test]
@@ -185,6 +235,11 @@ fn what_keeps_everything_becomes_no_rule() {
             false,
         );
         assert!(of_kind(&plan, "GlobalRetentionPolicy").is_empty(), "{retain}");
+        let host = &of_kind(&plan, "ResticBackup")[0]["spec"]["restic"]["hostname"];
+        assert_eq!(
+            host, "volsync.shop.db",
+            "a rule of another cluster may select volsync"
+        );
         assert!(
             plan.notes
                 .iter()
@@ -192,4 +247,75 @@ fn what_keeps_everything_becomes_no_rule() {
             "{retain}"
         );
     }
+}
+
+#[test]
+fn what_is_said_of_the_mover_is_carried_over_or_named() {
+    let labels = json!({ "role": "mover", "app.kubernetes.io/name": "x" });
+    let more = json!({
+        "copyMethod": "Direct", "moverResources": { "limits": { "memory": "2Gi" } }, "moverServiceAccount": "mover",
+        "moverAffinity": { "nodeAffinity": {} }, "moverPodLabels": labels, "cacheCapacity": "8Gi",
+        "cacheStorageClassName": "fast", "moverVolumes": [{ "mountPath": "nfs" }], "unlock": "1", "capacity": "9Gi",
+    });
+    let of = |more: Value| {
+        let plan = plan(&[source("db", "restic-config", more)], &keys(), false);
+        valid(&plan);
+        let notes: Vec<String> = plan.notes.iter().map(|note| note.text.clone()).collect();
+        (
+            of_kind(&plan, "ResticBackup")[0]["spec"]["jobConfig"].clone(),
+            notes.join("\n"),
+        )
+    };
+    let (job, notes) = of(more.clone());
+    assert_eq!(
+        job,
+        json!({
+            "securityContext": { "runAsUser": 1000, "fsGroup": 1000 }, "resources": { "limits": { "memory": "2Gi" } },
+            "serviceAccountName": "mover", "affinity": { "nodeAffinity": {} }, "podLabels": { "role": "mover" },
+            "cache": { "size": "8Gi", "storageClassName": "fast" },
+        })
+    );
+    for said in [
+        "restic.moverVolumes",
+        "app.kubernetes.io/name",
+        "pruneIntervalDays",
+    ] {
+        assert!(notes.contains(said), "{said}: {notes}");
+    }
+    assert!(
+        !notes.contains("unlock") && !notes.contains("capacity"),
+        "{notes}"
+    );
+    // A copy of the volume may be anywhere, and the volume itself is where it is in use.
+    let mut copied = more;
+    copied["copyMethod"] = json!("Snapshot");
+    let (job, notes) = of(copied);
+    assert!(
+        job.get("affinity").is_none() && notes.contains("moverAffinity"),
+        "{notes}"
+    );
+    let (job, _) = of(json!({ "cacheStorageClassName": "fast", "cacheAccessModes": ["ReadWriteMany"] }));
+    assert_eq!(job["cache"], json!({ "size": "1Gi", "storageClassName": "fast" }));
+}
+
+#[test]
+fn a_source_that_a_person_has_paused_is_not_started() {
+    let mut paused = source("db", "restic-config", json!({}));
+    paused["spec"]["paused"] = json!(true);
+    let of = |source: &Value| plan(std::slice::from_ref(source), &keys(), true);
+    let plan = of(&paused);
+    assert_eq!(of_kind(&plan, "ResticBackup")[0]["spec"]["suspend"], true);
+    assert!(
+        plan.notes.iter().any(|note| note.text.contains("it is paused")),
+        "{:?}",
+        plan.notes
+    );
+    // By finish.
+    paused["metadata"]["annotations"] = json!({ "fleet.resticbackup.io/paused-by-finish": "true" });
+    let plan = of(&paused);
+    assert!(
+        plan.notes.iter().all(|note| !note.text.contains("it is paused")),
+        "{:?}",
+        plan.notes
+    );
 }
