@@ -158,3 +158,64 @@ fn finish_starts_ours_first_and_leaves_running_what_ours_does_not_cover() {
         "{text}"
     );
 }
+
+#[test]
+fn finish_of_velero_names_a_claim_that_has_no_backup_of_ours() {
+    let ours = |kind: &str, namespace: &str, name: &str| {
+        let mut object = ready(kind, name);
+        object["metadata"]["namespace"] = json!(namespace);
+        object["metadata"]["labels"] = json!({ "fleet.resticbackup.io/migrated-from": "velero" });
+        object["metadata"]["annotations"] =
+            json!({ "fleet.resticbackup.io/migrated-source": "namespaces/shop/shop" });
+        object["spec"]["repositoryRef"] = json!({ "name": "restic-shop", "namespace": "velero" });
+        object
+    };
+    let velero = |name: &str, spec: Value| json!({ "metadata": { "name": name, "namespace": "velero" }, "spec": spec });
+    let volume = |claim: &str| {
+        let mut volume = velero(
+            claim,
+            json!({ "pod": { "namespace": "shop" }, "backupStorageLocation": "default", "uploaderType": "restic" }),
+        );
+        volume["metadata"]["annotations"] = json!({ "velero.io/pvc-name": claim });
+        volume
+    };
+    let claim = |name: &str| json!({ "metadata": { "name": name, "namespace": "shop" } });
+    let repository = json!({ "backupStorageLocation": "default", "repositoryType": "restic", "volumeNamespace": "shop",
+        "resticIdentifier": "s3:http://minio:9000/velero/restic/shop" });
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (name, items) in [
+        (
+            "resticrepositories",
+            vec![ours("ResticRepository", "velero", "restic-shop")],
+        ),
+        ("resticbackups", vec![ours("ResticBackup", "shop", "db")]),
+        ("globalretentionpolicies", vec![]),
+        ("backuprepositories", vec![velero("shop-default", repository)]),
+        (
+            "backupstoragelocations",
+            vec![velero("default", json!({ "provider": "aws" }))],
+        ),
+        ("podvolumebackups", vec![volume("db"), volume("added")]),
+        ("schedules", vec![]),
+        ("persistentvolumeclaims", vec![claim("db"), claim("added")]),
+    ] {
+        std::fs::write(at(name), json!({ "items": items }).to_string()).unwrap();
+    }
+    let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\" || exit 1\ncase \"$1\" in\nget) cat \"${2%%.*}\" 2>/dev/null || true ;;\nesac\n";
+    std::fs::write(at("kubectl"), script).unwrap();
+    std::fs::set_permissions(at("kubectl"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let output = Command::new(env!("CARGO_BIN_EXE_fleet"))
+        .args(["migrate", "finish", "velero"])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(text.contains("would resume ResticBackup shop/db"), "{text}");
+    assert!(
+        text.contains("ResticBackup shop/added is not there")
+            && !text.contains("ResticBackup shop/db is not there"),
+        "{text}"
+    );
+}

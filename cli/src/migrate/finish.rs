@@ -61,7 +61,11 @@ impl Steps {
 #[must_use]
 pub fn steps(tool: Tool, seen: &Seen, untried: bool) -> Steps {
     let mut steps = Steps::default();
-    for object in seen.repositories.iter().chain(&seen.backups) {
+    let (unused, used): (Vec<&Value>, Vec<&Value>) = seen
+        .repositories
+        .iter()
+        .partition(|repository| tool == Tool::Velero && !stores_ours(repository, seen));
+    for object in used.into_iter().chain(&seen.backups) {
         steps.blocked.extend(not_ready(object));
     }
     let (still, begin): (Vec<&Value>, Vec<&Value>) =
@@ -85,11 +89,11 @@ pub fn steps(tool: Tool, seen: &Seen, untried: bool) -> Steps {
         }
     }
     if tool == Tool::Velero {
-        steps.notes.push(
-            "Velero's schedules go on, since they back up Kubernetes objects too: set defaultVolumesToFsBackup: false in \
-             them, or its pods read each volume as well"
-                .to_owned(),
+        let unused = unused.into_iter().filter_map(not_ready);
+        steps.notes.extend(
+            unused.map(|why| format!("{why}; no backup of ours stores there, so nothing waits for it")),
         );
+        steps.notes.extend(of_velero(seen));
     }
     if tool == Tool::K8up && !seen.backups.is_empty() {
         steps.notes.push(k8up::LATER.to_owned());
@@ -103,10 +107,38 @@ pub fn steps(tool: Tool, seen: &Seen, untried: bool) -> Steps {
     steps
 }
 
+/// Whether a backup of ours stores into a repository.
+fn stores_ours(repository: &Value, seen: &Seen) -> bool {
+    let mut backups = seen.backups.iter();
+    backups.any(|backup| {
+        let namespace = match text(backup, "/spec/repositoryRef/namespace") {
+            "" => at(backup).0,
+            namespace => namespace,
+        };
+        at(repository) == (namespace, text(backup, "/spec/repositoryRef/name"))
+    })
+}
+
 /// Whether a backup is not to begin, since a person had paused what it takes the place of.
 fn stays(tool: Tool, backup: &Value, seen: &Seen) -> bool {
     let named = [sources(backup), in_part(backup)].concat();
     tool == Tool::Volsync && is_suspended(backup) && pause::are_paused(&named, &seen.theirs)
+}
+
+/// What is to be known of Velero, which goes on.
+fn of_velero(seen: &Seen) -> Vec<String> {
+    let missing = seen.missing.iter().map(|backup| {
+        format!(
+            "ResticBackup {} is not there, and Velero stores its claim: fleet migrate velero --apply makes it",
+            place(backup)
+        )
+    });
+    let always = [
+        "Velero's schedules go on, since they back up Kubernetes objects too: set defaultVolumesToFsBackup: false in them, or \
+         its pods read each volume as well; do that when each claim has a backup of ours",
+        "claims that are added from now on are in no backup of ours until you write one: fleet coverage lists them",
+    ];
+    missing.chain(always.map(str::to_owned)).collect()
 }
 
 /// Resource, namespace and name of something of the other tool.

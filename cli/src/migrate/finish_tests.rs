@@ -348,3 +348,32 @@ fn what_a_person_has_paused_before_stays_suspended() {
     seen.theirs.clear();
     assert_eq!(worked_out(Tool::Volsync, &seen).patches.len(), 1);
 }
+
+#[test]
+fn of_velero_a_claim_without_a_backup_is_named_and_a_repository_without_backups_holds_nothing_up() {
+    let mut seen = seen("namespaces/shop/shop", json!({}), "True");
+    seen.theirs.clear();
+    seen.backups[0]["spec"]["repositoryRef"] = json!({ "name": "r" });
+    seen.missing = vec![ours("ResticBackup", "added", "namespaces/shop/shop", "True")];
+    let mut left = ours("ResticRepository", "old", "namespaces/shop/shop", "False");
+    left["metadata"]["namespace"] = json!("velero");
+    seen.repositories.push(left);
+    let found = worked_out(Tool::Velero, &seen);
+    assert!(found.blocked.is_empty(), "{:?}", found.blocked);
+    assert_eq!(found.patches.len(), 1);
+    let notes = found.notes.join("\n");
+    for said in [
+        "ResticBackup shop/added is not there",
+        "fleet migrate velero --apply makes it",
+        "ResticRepository velero/old is not ready: WrongPassword: m; no backup of ours stores there",
+        "fleet coverage",
+    ] {
+        assert!(notes.contains(said), "{said}: {notes}");
+    }
+    // The one in which ours store does.
+    seen.repositories[0]["status"]["conditions"][0]["status"] = json!("False");
+    assert_eq!(
+        worked_out(Tool::Velero, &seen).blocked,
+        ["ResticRepository shop/r is not ready: WrongPassword: m"]
+    );
+}

@@ -30,6 +30,7 @@ mod select;
 mod unread;
 mod velero;
 mod velero_storage;
+mod velero_when;
 mod volsync;
 mod volsync_keep;
 mod volsync_mover;
@@ -250,6 +251,9 @@ async fn seen(cluster: &Cluster, tool: Tool, namespace: Option<&str>) -> Result<
         ..finish::Seen::default()
     };
     let Some(theirs) = finish::resource(tool) else {
+        if tool == Tool::Velero && cluster.list_in(velero::RESOURCE, None).await?.is_some() {
+            compare(cluster, tool, namespace, &mut seen).await?;
+        }
         return Ok(seen);
     };
     let ours = seen

@@ -4,15 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::keep;
 use super::plan::{Place, Plan};
 use super::secret::{self, Source};
 use super::velero_storage::credentials;
-use super::when::{DAILY, when};
+use super::velero_when::{Times, times};
+use super::when::DAILY;
 use crate::arguments::Tool;
-use crate::objects::{at, list, text};
+use crate::objects::{at, text};
 
 /// What is read.
 pub const RESOURCE: &str = "backuprepositories.velero.io";
@@ -30,6 +31,17 @@ pub struct Found {
     pub volumes: Vec<Value>,
     pub schedules: Vec<Value>,
     pub claims: Vec<Value>,
+}
+
+/// What Velero has stored of a namespace in one of its locations.
+pub(super) struct Stored<'a> {
+    /// Velero's own namespace.
+    pub own: &'a str,
+    pub workload: &'a str,
+    pub location: &'a str,
+    /// PodVolumeBackups of there.
+    volumes: Vec<&'a Value>,
+    pub about: &'a str,
 }
 
 /// Secrets that are needed, as namespace and name.
@@ -57,11 +69,16 @@ pub fn plan(found: &Found, running: bool) -> Plan {
             "" | "restic" => one(&mut plan, found, repository, &about),
             other => plan.note(
                 &about,
-                format!("it is a repository of {other}, which restic cannot read"),
+                format!("it is a repository of {other}, which restic cannot read: nothing is made of it"),
             ),
         }
     }
     if !plan.objects.is_empty() {
+        plan.note(
+            "Velero",
+            "it stores each new claim of a namespace, and ours those that have a ResticBackup: fleet coverage lists the \
+             others. Its hooks, of Schedules and of annotations of pods, do not run for ours (docs/hooks.md)",
+        );
         plan.note(
             "Velero",
             "its schedules go on: they back up Kubernetes objects too, which nothing here does. Leave volumes out of them \
@@ -77,14 +94,11 @@ pub fn plan(found: &Found, running: bool) -> Plan {
 }
 
 fn one(plan: &mut Plan, found: &Found, repository: &Value, about: &str) {
-    let own = at(repository).0.to_owned();
-    let workload = text(repository, "/spec/volumeNamespace").to_owned();
-    let location = text(repository, "/spec/backupStorageLocation").to_owned();
-    let storage = found
-        .locations
-        .iter()
-        .find(|one| at(one) == (own.as_str(), location.as_str()));
-    let Some(storage) = storage else {
+    let own = at(repository).0;
+    let workload = text(repository, "/spec/volumeNamespace");
+    let location = text(repository, "/spec/backupStorageLocation");
+    let mut locations = found.locations.iter();
+    let Some(storage) = locations.find(|one| at(one) == (own, location)) else {
         plan.note(
             about,
             format!("there is no BackupStorageLocation {own}/{location}: nothing is made"),
@@ -96,27 +110,71 @@ fn one(plan: &mut Plan, found: &Found, repository: &Value, about: &str) {
         plan.note(about, "it has no resticIdentifier: nothing is made");
         return;
     }
+    let is_here = |volume: &&Value| {
+        at(volume).0 == own
+            && text(volume, "/spec/pod/namespace") == workload
+            && text(volume, "/spec/backupStorageLocation") == location
+    };
+    let stored = Stored {
+        own,
+        workload,
+        location,
+        volumes: found.volumes.iter().filter(is_here).collect(),
+        about,
+    };
+    if !stored.volumes.iter().any(|volume| is_restic(volume)) {
+        plan.note(
+            about,
+            format!("no PodVolumeBackup of restic in {location} is of {workload}: nothing is made"),
+        );
+        return;
+    }
+    let is_read_only = text(storage, "/spec/accessMode") == "ReadOnly";
+    let name = repository_of(plan, &stored, storage, url, is_read_only);
+    if is_read_only {
+        plan.note(
+            about,
+            "its BackupStorageLocation has accessMode ReadOnly: ours is readOnly as well, and no backup is made",
+        );
+        return;
+    }
+    volumes(plan, found, &stored, &name);
+}
+
+/// The repository with its Secret. Its name is the answer.
+fn repository_of(
+    plan: &mut Plan,
+    stored: &Stored<'_>,
+    storage: &Value,
+    url: &str,
+    is_read_only: bool,
+) -> String {
     let (mut entries, notes) = credentials(storage);
     for note in notes {
-        plan.note(about, note);
+        plan.note(stored.about, note);
     }
     entries.insert(
         "RESTIC_PASSWORD".to_owned(),
         Source::whole(PASSWORD.0, PASSWORD.1),
     );
-    let name = format!("restic-{workload}");
     let place = Place {
-        namespace: own.clone(),
-        name,
-        source: source_of(&workload),
+        namespace: stored.own.to_owned(),
+        name: format!("restic-{}", stored.workload),
+        source: source_of(stored.workload),
     };
     let secret = secret::reference(plan, &place, entries);
     // The keys of the bucket stay in Velero's namespace.
-    let labels = json!({ "kubernetes.io/metadata.name": workload });
-    let allowed =
-        json!({ "allowedNamespaces": { "from": "Selector", "selector": { "matchLabels": labels } } });
-    let name = plan.repository(&place, url, &secret, allowed);
-    volumes(plan, found, &own, &workload, &name, about);
+    let labels = json!({ "kubernetes.io/metadata.name": stored.workload });
+    let more = json!({
+        "allowedNamespaces": { "from": "Selector", "selector": { "matchLabels": labels } },
+        "readOnly": is_read_only.then_some(true),
+    });
+    plan.repository(&place, url, &secret, more)
+}
+
+/// Whether restic has stored a volume, and not the other uploader.
+fn is_restic(volume: &Value) -> bool {
+    ["", "restic"].contains(&text(volume, "/spec/uploaderType"))
 }
 
 /// What ours takes the place of: Velero has no object for the backup of a namespace's volumes.
@@ -124,40 +182,42 @@ fn source_of(workload: &str) -> String {
     format!("namespaces/{workload}/{workload}")
 }
 
-/// uids that claims of a namespace had when Velero stored their volumes.
-fn claims_of<'a>(
-    plan: &mut Plan,
-    found: &'a Found,
-    own: &str,
-    workload: &str,
-    about: &str,
-) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+/// uids that the claims had when restic stored their volumes.
+fn claims_of<'a>(plan: &mut Plan, stored: &Stored<'a>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let (about, workload) = (stored.about, stored.workload);
     let mut claims: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for volume in &found.volumes {
-        if text(volume, "/spec/pod/namespace") != workload || at(volume).0 != own {
-            continue;
-        }
+    let mut others = BTreeSet::new();
+    for volume in &stored.volumes {
         let annotations = volume.pointer("/metadata/annotations");
         let claim = annotations.and_then(|all| all.get(CLAIM)).and_then(Value::as_str);
-        let Some(claim) = claim else {
-            let what = text(volume, "/spec/volume");
-            plan.note(
+        match claim {
+            Some(claim) if is_restic(volume) => {
+                claims
+                    .entry(claim)
+                    .or_default()
+                    .insert(text(volume, "/spec/tags/pvc-uid"));
+            }
+            Some(claim) => drop(others.insert(claim)),
+            None => plan.note(
                 about,
-                format!("volume {what:?} of its pods is no claim, and is not carried over"),
-            );
-            continue;
-        };
-        claims
-            .entry(claim)
-            .or_default()
-            .insert(text(volume, "/spec/tags/pvc-uid"));
+                format!(
+                    "volume {:?} of its pods is no claim, and is not carried over",
+                    text(volume, "/spec/volume")
+                ),
+            ),
+        }
+    }
+    for claim in others.into_iter().filter(|claim| !claims.contains_key(claim)) {
+        let text = format!("claim {workload}/{claim} is stored without restic: no backup is made of it");
+        plan.note(about, text);
     }
     claims
 }
 
 /// Backups for the claims of a namespace whose volumes Velero has stored, and their policy.
-fn volumes(plan: &mut Plan, found: &Found, own: &str, workload: &str, repository: &str, about: &str) {
-    let claims = claims_of(plan, found, own, workload, about);
+fn volumes(plan: &mut Plan, found: &Found, stored: &Stored<'_>, repository: &str) {
+    let (about, workload) = (stored.about, stored.workload);
+    let claims = claims_of(plan, stored);
     if claims.is_empty() {
         plan.note(
             about,
@@ -165,8 +225,10 @@ fn volumes(plan: &mut Plan, found: &Found, own: &str, workload: &str, repository
         );
         return;
     }
-    let times = schedule_of(plan, found, workload, about);
-    let reference = json!({ "name": repository, "namespace": own });
+    let Some(times) = times(plan, found, stored) else {
+        return;
+    };
+    let reference = json!({ "name": repository, "namespace": stored.own });
     let mut rules = Vec::new();
     for (claim, uids) in claims {
         let there = found.claims.iter().find(|one| at(one) == (workload, claim));
@@ -200,7 +262,7 @@ fn volumes(plan: &mut Plan, found: &Found, own: &str, workload: &str, repository
              snapshotSelector.tags: [pvc-uid=UID] and hostname: {HOST}; its files lie at the root"
         ),
     );
-    policy(plan, own, workload, repository, rules, about);
+    policy(plan, stored, repository, rules);
 }
 
 /// A backup of a claim. Its name is the answer.
@@ -229,90 +291,17 @@ fn backup(
 }
 
 /// The policy of a namespace's backups. It does not prune: Velero goes on to do that.
-fn policy(plan: &mut Plan, own: &str, workload: &str, repository: &str, mut rules: Vec<Value>, about: &str) {
+fn policy(plan: &mut Plan, stored: &Stored<'_>, repository: &str, mut rules: Vec<Value>) {
     if rules.is_empty() {
         return;
     }
-    if rules.len() > 64 {
-        plan.note(
-            about,
-            "a policy has 64 rules at most: rules for the other claims have to be written by hand",
-        );
-        rules.truncate(64);
-    }
+    keep::cut(plan, stored.about, &mut rules);
     let place = Place {
-        namespace: own.to_owned(),
+        namespace: stored.own.to_owned(),
         name: repository.to_owned(),
-        source: source_of(workload),
+        source: source_of(stored.workload),
     };
     plan.policy(&place, json!({ "name": repository }), DAILY, rules, false);
-}
-
-/// When backups of a namespace run, and what is kept of them; `None` where that is not certain.
-struct Times {
-    schedule: String,
-    timezone: Option<String>,
-    kept: Option<Map<String, Value>>,
-}
-
-/// Whether a Schedule backs up a namespace.
-fn covers(schedule: &Value, workload: &str) -> bool {
-    let names =
-        |pointer: &str| -> Vec<&str> { list(schedule, pointer).iter().filter_map(Value::as_str).collect() };
-    let (included, excluded) = (
-        names("/spec/template/includedNamespaces"),
-        names("/spec/template/excludedNamespaces"),
-    );
-    let all = included.is_empty() || included.contains(&"*");
-    (all || included.contains(&workload)) && !excluded.contains(&workload)
-}
-
-/// When Velero backs up a namespace, and for how long it keeps that.
-fn schedule_of(plan: &mut Plan, found: &Found, workload: &str, about: &str) -> Times {
-    let schedules: Vec<&Value> = found
-        .schedules
-        .iter()
-        .filter(|one| covers(one, workload))
-        .collect();
-    let Some(first) = schedules.first() else {
-        plan.note(
-            about,
-            format!("no Schedule covers {workload}: ours runs once a day, and no policy is made"),
-        );
-        return Times {
-            schedule: DAILY.to_owned(),
-            timezone: None,
-            kept: None,
-        };
-    };
-    if schedules.len() > 1 {
-        let name = at(first).1;
-        plan.note(
-            about,
-            format!(
-                "{} more Schedules cover {workload}; ours has the schedule of {name}, and no policy is made",
-                schedules.len() - 1
-            ),
-        );
-    }
-    let when = when(text(first, "/spec/schedule"));
-    if let Some(note) = when.note {
-        plan.note(about, note);
-    }
-    // Its own default.
-    let ttl = Some(text(first, "/spec/template/ttl"))
-        .filter(|ttl| !ttl.is_empty())
-        .unwrap_or("720h0m0s");
-    let span = keep::from_duration(ttl);
-    if span.is_none() {
-        plan.note(about, format!("ttl {ttl:?} cannot be read: no policy is made"));
-    }
-    let kept = span.filter(|_| schedules.len() == 1);
-    Times {
-        schedule: when.schedule,
-        timezone: when.timezone,
-        kept: kept.map(|span| Map::from_iter([("keepWithin".to_owned(), json!(span))])),
-    }
 }
 
 #[cfg(test)]

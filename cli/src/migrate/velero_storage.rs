@@ -5,7 +5,32 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::secret::Source;
+use super::unread::unread;
 use crate::objects::text;
+
+/// Fields of a location that are carried over, that are in the identifier of each repository, or that are not about restic.
+const READ: [&str; 20] = [
+    "provider",
+    "default",
+    "accessMode",
+    "credential",
+    "backupSyncPeriod",
+    "validationFrequency",
+    "objectStorage.bucket",
+    "objectStorage.prefix",
+    "objectStorage.caCert",
+    "config.region",
+    "config.profile",
+    "config.insecureSkipTLSVerify",
+    "config.s3Url",
+    "config.s3ForcePathStyle",
+    "config.publicUrl",
+    "config.resticRepoPrefix",
+    "config.storageAccount",
+    "config.storageAccountKeyEnvVar",
+    "config.resourceGroup",
+    "config.subscriptionId",
+];
 
 /// Secret and key of its credentials; Velero's own default where it names none.
 #[must_use]
@@ -77,6 +102,14 @@ pub fn credentials(location: &Value) -> (BTreeMap<String, Source>, Vec<String>) 
             ),
         }
     }
+    let left = unread(location.get("spec").unwrap_or(&Value::Null), &READ);
+    if !left.is_empty() {
+        let names: Vec<String> = left.into_iter().collect();
+        notes.push(format!(
+            "these fields of its BackupStorageLocation are not carried over: {}",
+            names.join(", ")
+        ));
+    }
     (entries, notes)
 }
 
@@ -115,6 +148,12 @@ mod tests {
         assert_eq!(
             entries["AZURE_ACCOUNT_KEY"],
             Source::line("cloud-credentials", "cloud", "", "K")
+        );
+        let more = json!({ "spec": { "provider": "gcp", "config": { "kmsKeyName": "k" }, "objectStorage": { "caCertRef": { "name": "ca" } } } });
+        let (_, notes) = credentials(&more);
+        assert!(
+            notes[0].ends_with("config.kmsKeyName, objectStorage.caCertRef"),
+            "{notes:?}"
         );
         let (entries, notes) = credentials(&json!({ "spec": { "provider": "other.io/x" } }));
         assert!(entries.is_empty() && notes[0].contains("other.io/x"), "{notes:?}");

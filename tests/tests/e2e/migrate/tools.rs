@@ -269,7 +269,7 @@ fn velero_keeps_its_repository_and_its_volumes_are_backed_up_from_their_own_name
         "PodVolumeBackup",
         "all-12",
         json!({ "pod": { "namespace": "from-velero", "name": "db-0" }, "volume": "data", "uploaderType": "restic",
-                "tags": { "pvc-uid": uid, "ns": "from-velero" } }),
+                "backupStorageLocation": "default", "tags": { "pvc-uid": uid, "ns": "from-velero" } }),
     );
     volume["metadata"]["annotations"] = json!({ "velero.io/pvc-name": "data" });
     volume["status"] = json!({ "phase": "Completed" });
