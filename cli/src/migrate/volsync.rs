@@ -167,7 +167,7 @@ impl Users {
 }
 
 /// A repository with what goes into it.
-fn group(plan: &mut Plan, sources: &[&Value], secrets: &Secrets, is_shared: Option<&str>) {
+fn group(plan: &mut Plan, sources: &[&Value], secrets: &Secrets, why_shared: Option<&str>) {
     let Some(first) = sources.first() else {
         return;
     };
@@ -198,7 +198,7 @@ fn group(plan: &mut Plan, sources: &[&Value], secrets: &Secrets, is_shared: Opti
     };
     let reference = secret::reference(plan, &place, entries);
     let repository = plan.repository(&place, url, &reference, json!({}));
-    let mut rules = match (sources, is_shared) {
+    let mut rules = match (sources, why_shared) {
         ([source], None) => alone(plan, source, &repository),
         (sources, why) => shared(plan, sources, &repository, why.unwrap_or_default()),
     };

@@ -319,3 +319,20 @@ fn a_source_that_a_person_has_paused_is_not_started() {
         plan.notes
     );
 }
+
+#[test]
+fn labels_that_are_left_out_are_those_that_the_kind_refuses() {
+    for name in [
+        "job-name",
+        "app.kubernetes.io/component",
+        "batch.kubernetes.io/x",
+        "role",
+    ] {
+        let labels = json!({ "moverPodLabels": { name: "x" } });
+        let plan = plan(&[source("db", "restic-config", labels)], &keys(), false);
+        let job: crds::common::JobConfiguration =
+            serde_json::from_value(json!({ "podLabels": { name: "x" } })).unwrap();
+        let ours = &of_kind(&plan, "ResticBackup")[0]["spec"]["jobConfig"]["podLabels"];
+        assert_eq!(ours.is_object(), job.check_names().is_ok(), "{name}");
+    }
+}
