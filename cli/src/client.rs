@@ -14,11 +14,12 @@ use proto::v1::{
     BeginLoginRequest, BeginLoginResponse, BindRequest, Collection, CreateLoginRequest, CreateLoginResponse,
     DecideBindingRequest, DecidePlanRequest, ForgetClusterRequest, ForgetClusterResponse, GetRequest,
     GetResponse, HealthRequest, HealthResponse, HistoryRequest, HistoryResponse, HubBackupPart,
-    HubBackupRequest, InviteRequest, InviteResponse, ListBindingsRequest, ListBindingsResponse, ListRequest,
-    ListResponse, LocksRequest, LocksResponse, LoginRequest, LoginResponse, LogoutRequest, ManifestPart,
-    ManifestsRequest, PauseFleetRequest, PlansRequest, PlansResponse, ReleaseLockRequest, ResumeFleetRequest,
-    RevokeCertificateRequest, RevokeRequest, Row, StatusRequest, StatusResponse, UnbindRequest,
-    VerifyAuditRequest, VerifyAuditResponse, WatchEvent, WatchRequest, WhoAmIRequest, WhoAmIResponse,
+    HubBackupRequest, InviteRequest, InviteResponse, KeepBackupRequest, ListBindingsRequest,
+    ListBindingsResponse, ListRequest, ListResponse, LocksRequest, LocksResponse, LoginRequest,
+    LoginResponse, LogoutRequest, ManifestPart, ManifestsRequest, PauseFleetRequest, PlansRequest,
+    PlansResponse, ReleaseLockRequest, ResumeFleetRequest, RevokeCertificateRequest, RevokeRequest, Row,
+    StatusRequest, StatusResponse, UnbindRequest, VerifyAuditRequest, VerifyAuditResponse, WatchEvent,
+    WatchRequest, WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::time::timeout;
 use tonic::{Code, Response, Status, Streaming};
@@ -228,6 +229,15 @@ impl Client {
         let answer = answer.map_err(|status| self.broken(&status))?;
         self.answered.store(true, Ordering::Relaxed);
         Ok(answer.into_inner())
+    }
+
+    /// The backup with this digest is on disk. A hub of an earlier version has counted it when it was made.
+    pub async fn keep_backup(&mut self, sha256: Vec<u8>) -> Result<(), Failure> {
+        let answer = self.own.keep_backup(KeepBackupRequest { sha256 }).await;
+        match answer {
+            Err(status) if status.code() != Code::Unimplemented => Err(self.broken(&status)),
+            _ => Ok(()),
+        }
     }
 
     /// What a cluster's resources are made again of.

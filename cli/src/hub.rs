@@ -1,4 +1,4 @@
-//! The hub itself: its backup, and the pause of all maintenance.
+//! The hub itself: its backup and the way back, and the pause of all maintenance.
 
 use std::path::Path;
 
@@ -21,13 +21,14 @@ pub async fn run(hub: &HubArguments, kube: &KubeArguments, command: &HubCommand)
         HubCommand::Backup { file } => {
             let summary = backup(hub, file).await?;
             note(&format!(
-                "{}: {} bytes, the hub as of {}; `fleet-hub restore` puts it back",
+                "{}: {} bytes, the hub as of {}; `fleet hub restore` puts it back",
                 file.display(),
                 summary.bytes,
                 from_unix_millis(summary.made_ms)
             ));
             Ok(0)
         }
+        HubCommand::Restore(restore) => crate::hub_restore::restore(kube, restore).await,
         HubCommand::Authorities => {
             let mut client = Client::connect(hub).await?;
             let found = client.authorities().await?;
@@ -81,5 +82,11 @@ async fn backup(hub: &HubArguments, file: &Path) -> Result<HubBackupSummary, Fai
         ));
     }
     arriving.finish()?;
+    // Only now: the hub shows how old the newest backup is that somebody has.
+    if let Err(failure) = client.keep_backup(summary.sha256.clone()).await {
+        note(&format!(
+            "the backup is there, but the hub does not count it (FleetHubBackupOld): {failure}"
+        ));
+    }
     Ok(summary)
 }

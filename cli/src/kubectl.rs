@@ -1,12 +1,12 @@
 //! The person's own kubectl: it has the rights and the ways to log in that the person has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::arguments::KubeArguments;
@@ -59,6 +59,19 @@ impl Kubectl {
         self.start(arguments, Some(text)).await
     }
 
+    /// The same; it reads a file.
+    ///
+    /// # Errors
+    /// As above, and when the file cannot be read.
+    pub async fn attach(&self, arguments: &[&str], file: &Path) -> Result<String, Failure> {
+        let opened = std::fs::File::open(file).map_err(|error| Failure::File {
+            path: file.display().to_string(),
+            error,
+        })?;
+        let child = self.spawn(arguments, Stdio::from(opened))?;
+        Self::ended(child, arguments).await
+    }
+
     /// What it prints, as JSON.
     ///
     /// # Errors
@@ -84,21 +97,28 @@ impl Kubectl {
     }
 
     async fn work(&self, arguments: &[&str], text: Option<&str>) -> Result<String, Failure> {
-        let failed = |error: std::io::Error| Failure::Kubectl(format!("it cannot be run: {error}"));
-        let mut command = Command::new("kubectl");
-        let command = command.args(&self.flags).args(arguments).kill_on_drop(true);
         let stdin = if text.is_some() {
             Stdio::piped()
         } else {
             Stdio::null()
         };
-        let command = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = self.spawn(arguments, stdin)?;
         if let (Some(text), Some(mut stdin)) = (text, child.stdin.take()) {
             // One that has failed already does not read; how it ended is looked at below.
             let _ = stdin.write_all(text.as_bytes()).await;
         }
-        let output = child.wait_with_output().await.map_err(failed)?;
+        Self::ended(child, arguments).await
+    }
+
+    fn spawn(&self, arguments: &[&str], stdin: Stdio) -> Result<Child, Failure> {
+        let mut command = Command::new("kubectl");
+        let command = command.args(&self.flags).args(arguments).kill_on_drop(true);
+        let command = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().map_err(cannot_run)
+    }
+
+    async fn ended(child: Child, arguments: &[&str]) -> Result<String, Failure> {
+        let output = child.wait_with_output().await.map_err(cannot_run)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -106,6 +126,10 @@ impl Kubectl {
         let done = arguments.first().copied().unwrap_or_default();
         Err(Failure::Kubectl(format!("{done}: {error}")))
     }
+}
+
+fn cannot_run(error: std::io::Error) -> Failure {
+    Failure::Kubectl(format!("it cannot be run: {error}"))
 }
 
 /// An answer of kubectl.

@@ -22,6 +22,7 @@ mod failure;
 mod health;
 mod history;
 mod hub;
+mod hub_restore;
 mod init;
 mod kit;
 mod kubectl;

@@ -475,6 +475,8 @@ async fn a_backup_of_the_hub_is_whole_and_only_its_owner_reads_it() {
     assert!(said.contains(&format!("{} bytes", metadata.len())), "{said}");
     assert!(metadata.len() > 300_000, "{said}");
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    let kept = fleet.running.hub.store().last_copy().await.unwrap();
+    assert!(kept.is_some(), "its age is that of the file which is there");
     let (code, said) = person.run(&["hub", "backup", name]).await;
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("exists; choose another name"), "{said}");

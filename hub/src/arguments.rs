@@ -1,6 +1,7 @@
 //! The command line of fleet-hub: a hub, or what the first operator needs of one.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
@@ -16,6 +17,21 @@ pub struct Arguments {
     pub command: Option<Command>,
     #[command(flatten)]
     pub config: Config,
+}
+
+/// A SHA-256.
+#[derive(Clone, Debug)]
+pub struct Digest(pub Vec<u8>);
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Digest, String> {
+        let bytes = hex::decode(text).ok().filter(|bytes| bytes.len() == 32);
+        bytes
+            .map(Digest)
+            .ok_or_else(|| "64 digits in hex are expected".to_owned())
+    }
 }
 
 /// What else the program does.
@@ -41,10 +57,13 @@ pub enum Command {
     },
     /// Puts a backup in the place of the store, while no hub works on it.
     Restore {
-        /// A file that `backup` has written.
+        /// A file that `backup` has written, or - for standard input.
         file: PathBuf,
         /// Replaces a store that exists. It is kept beside, with the suffix .replaced.
         #[arg(long)]
         replace: bool,
+        /// SHA-256 that standard input must have, in hex.
+        #[arg(long)]
+        sha256: Option<Digest>,
     },
 }

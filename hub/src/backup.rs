@@ -2,14 +2,14 @@
 //! of, and the pause of all maintenance.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::ensure;
 use proto::v1::fleet_hub_server::FleetHub;
 use proto::v1::hub_backup_part::Body;
 use proto::v1::{
-    HubBackupPart, HubBackupRequest, HubBackupSummary, ManifestsRequest, PauseFleetRequest,
-    PauseFleetResponse, ResumeFleetRequest, ResumeFleetResponse,
+    HubBackupPart, HubBackupRequest, HubBackupSummary, KeepBackupRequest, KeepBackupResponse,
+    ManifestsRequest, PauseFleetRequest, PauseFleetResponse, ResumeFleetRequest, ResumeFleetResponse,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
@@ -43,6 +43,14 @@ pub struct BackupService {
     store: PathBuf,
     /// One at a time: it takes as much of the volume as the store.
     turn: Arc<Semaphore>,
+    sent: Arc<Mutex<Option<Sent>>>,
+}
+
+/// The backup that was sent last, which somebody may have.
+struct Sent {
+    sha256: Vec<u8>,
+    /// Milliseconds since 1970.
+    made: Millis,
 }
 
 impl BackupService {
@@ -53,7 +61,15 @@ impl BackupService {
             hub,
             store: store.to_owned(),
             turn: Arc::new(Semaphore::new(1)),
+            sent: Arc::default(),
         }
+    }
+
+    /// When the backup with this digest was made, if it was sent last.
+    fn made(&self, sha256: &[u8]) -> Option<Millis> {
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = sent.as_ref().filter(|sent| sent.sha256 == sha256);
+        sent.map(|sent| sent.made)
     }
 
     /// A backup as an open file that has no name any more, so that nothing is left of it.
@@ -93,14 +109,31 @@ impl FleetHub for BackupService {
         let (file, copied) = self.make().await?;
         info!(%who, bytes = copied.bytes, "a backup of the store is sent");
         let (parts, stream) = mpsc::channel(BUFFER);
-        let hub = self.hub.clone();
+        let (hub, sent) = (self.hub.clone(), self.sent.clone());
         tokio::spawn(async move {
-            if let Err(error) = send(file, copied, (&hub, &person, &parts), turn).await {
+            if let Err(error) = send(file, copied, (&hub, &person, &parts), &sent, turn).await {
                 warn!(%who, %error, "a backup of the store was not sent to its end");
                 end(&parts, Status::unavailable(error.to_string())).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn keep_backup(
+        &self,
+        request: Request<KeepBackupRequest>,
+    ) -> Result<Response<KeepBackupResponse>, Status> {
+        let who = everywhere(&request, Verb::Administer, "the store of the hub")?;
+        let sha256 = request.into_inner().sha256;
+        let made = self.made(&sha256).ok_or_else(|| {
+            Status::failed_precondition(
+                "this is not the backup that was sent last, or the hub has started since",
+            )
+        })?;
+        let noted = self.hub.store().note_copy(made).await;
+        noted.map_err(|error| Status::unavailable(error.to_string()))?;
+        info!(%who, "the backup of the store that was sent is kept");
+        Ok(Response::new(KeepBackupResponse {}))
     }
 
     async fn manifests(
@@ -161,6 +194,7 @@ async fn send(
     mut file: File,
     copied: Copied,
     (hub, person, parts): (&Hub, &Person, &Parts),
+    sent: &Mutex<Option<Sent>>,
     _turn: OwnedSemaphorePermit,
 ) -> anyhow::Result<()> {
     let mut digest = Sha256::new();
@@ -182,6 +216,11 @@ async fn send(
         made_ms: copied.made,
         epoch: copied.epoch,
     };
+    // Before its reader can confirm it.
+    *sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Sent {
+        sha256: summary.sha256.clone(),
+        made: copied.made,
+    });
     ensure!(
         pass(hub, person, parts, part(Body::Summary(summary))).await?,
         NOT_READ

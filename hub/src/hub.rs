@@ -381,7 +381,7 @@ impl Hub {
         result.map(|()| more)
     }
 
-    /// Writes a backup of the store to a file that must not exist yet.
+    /// Writes a backup of the store to a file that must not exist yet. It counts once somebody has it: `note_copy`.
     ///
     /// # Errors
     /// When the store cannot be read, or the file cannot be written.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use hub::access::Role;
-use hub::arguments::{Arguments, Command};
+use hub::arguments::{Arguments, Command, Digest};
 use hub::config::{Config, LogFormat, Span};
 use hub::store::copy;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,7 +37,11 @@ async fn main() -> ExitCode {
             operator_certificate(&config, &name, role, valid).await
         }
         Some(Command::Backup { file }) => backup(&config, &file).await,
-        Some(Command::Restore { file, replace }) => restore(&config, &file, replace).await,
+        Some(Command::Restore {
+            file,
+            replace,
+            sha256,
+        }) => restore(&config, &file, replace, sha256.as_ref()).await,
         None => run(config).await,
     };
     match done {
@@ -52,12 +56,22 @@ async fn main() -> ExitCode {
 async fn backup(config: &Config, file: &Path) -> anyhow::Result<()> {
     let folder = hub::membership::authority_folder(config);
     let copied = copy::backup(&config.store, folder.as_deref(), file, hub::now()).await?;
+    copy::note(&config.store, copied.made).await;
     tracing::info!(file = %file.display(), bytes = copied.bytes, epoch = copied.epoch, "the backup is written");
     Ok(())
 }
 
-async fn restore(config: &Config, file: &Path, replace: bool) -> anyhow::Result<()> {
+async fn restore(config: &Config, file: &Path, replace: bool, sha256: Option<&Digest>) -> anyhow::Result<()> {
     let folder = hub::membership::authority_folder(config);
+    let received = match file == Path::new("-") {
+        true => Some(copy::receive(
+            std::io::stdin().lock(),
+            &config.store,
+            sha256.map(|digest| digest.0.as_slice()),
+        )?),
+        false => None,
+    };
+    let file = received.as_ref().map_or(file, |received| received.path());
     let copied = copy::restore(file, &config.store, folder.as_deref(), replace, hub::now()).await?;
     tracing::info!(
         store = %config.store.display(),

@@ -4,9 +4,14 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::{Fleet, ID, Spoke, ask, keep_last, member, policy, repository};
 use hub::store::copy;
+use proto::v1::fleet_hub_client::FleetHubClient;
+use proto::v1::hub_backup_part::Body as Part;
 use proto::v1::hub_message::Body as Told;
 use proto::v1::spoke_message::Body;
-use proto::v1::{AuditEntry, AuditRequest, Hello, LeaseAsk, LeaseRelease, LeaseRenew, OperationOutcome};
+use proto::v1::{
+    AuditEntry, AuditRequest, Hello, HubBackupRequest, KeepBackupRequest, LeaseAsk, LeaseRelease, LeaseRenew,
+    OperationOutcome,
+};
 
 /// A store that was put back grants tokens above this one.
 const FLOOR: u64 = 1 << 16;
@@ -205,4 +210,29 @@ async fn a_run_that_ended_while_there_was_no_hub_is_in_the_audit_of_the_store_th
     };
     spoke.say(Body::LeaseAsk(again)).await;
     assert!(spoke.granted().await.token > FLOOR);
+}
+
+#[tokio::test]
+async fn a_backup_counts_once_its_receiver_has_it() {
+    let fleet = Fleet::new().await;
+    let channel = fleet.channel("spiffe://fleet/admin/ann").await;
+    let mut client = FleetHubClient::new(channel);
+    let counted = async || fleet.running.hub.store().last_copy().await.unwrap();
+    let mut parts = client.backup(HubBackupRequest {}).await.unwrap().into_inner();
+    let mut summary = None;
+    while let Some(part) = parts.message().await.unwrap() {
+        if let Some(Part::Summary(last)) = part.body {
+            summary = Some(last);
+        }
+    }
+    let summary = summary.unwrap();
+    // All of it was sent; whether it is on a disk only its receiver knows.
+    assert_eq!(counted().await, None);
+    let other = KeepBackupRequest { sha256: vec![0; 32] };
+    let refused = client.keep_backup(other).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(counted().await, None);
+    let sha256 = summary.sha256;
+    client.keep_backup(KeepBackupRequest { sha256 }).await.unwrap();
+    assert_eq!(counted().await, Some(summary.made_ms));
 }

@@ -180,6 +180,7 @@ async fn a_hub_at_work_shows_its_fleet_its_locks_its_certificates_and_its_backup
     assert!(!text.contains("\nfleet_hub_store_backup_timestamp_seconds"));
     let file = fleet.dir.path().join("backup");
     let copied = fleet.running.hub.backup_to(file).await.unwrap();
+    fleet.running.hub.store().note_copy(copied.made).await.unwrap();
     let line = format!("fleet_hub_store_backup_timestamp_seconds {}", copied.made / 1000);
     until(PORT, &line).await;
     drop(spoke);

@@ -135,14 +135,29 @@ pub enum HubCommand {
     /// Makes a hub in the cluster of your kubectl, waits until it serves, and logs you in as its first admin. Run again, it
     /// changes what is different and logs you in anew.
     Init(Init),
-    /// Writes a backup of the hub's store to a file. `fleet-hub restore` puts it back.
+    /// Writes a backup of the hub's store to a file. `fleet hub restore` puts it back.
     Backup {
         /// A file that does not exist yet. Keep it as safe as the hub's volume.
         file: PathBuf,
     },
+    /// Puts a backup in the place of the store of the hub in the cluster of your kubectl. The hub is stopped for that, and
+    /// started again whatever becomes of it. It needs no login.
+    Restore(HubRestore),
     /// Prints the authorities that certificates of the hub are of, PEM, with what will sign next during a rotation: for
     /// FLEET_CA. A login keeps them by itself.
     Authorities,
+}
+
+#[derive(Debug, Args)]
+pub struct HubRestore {
+    /// A file that `fleet hub backup` has written.
+    pub file: PathBuf,
+    /// Replaces the store that the hub has, also that of a hub that is new. It is kept beside, as fleet.db.replaced.
+    #[arg(long)]
+    pub replace: bool,
+    /// How long each step may take: the hub's end, the start of the pod that writes the store, the hub's start.
+    #[arg(long, default_value = "2m", value_parser = duration)]
+    pub wait: Duration,
 }
 
 #[derive(Debug, Args)]

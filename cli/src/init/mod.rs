@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use proto::v1::{BindRequest, InviteRequest, LoginRequest, Scope};
 
-use self::manifests::{SETTINGS, SYSTEM};
+pub use self::manifests::SYSTEM;
+
+use self::manifests::SETTINGS;
 use crate::arguments::{HubArguments, Init, KubeArguments};
 use crate::authorities;
 use crate::client::Client;

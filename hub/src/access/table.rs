@@ -107,6 +107,11 @@ pub const RULES: &[Rule] = &[
     rule("/fleet.v1.FleetAdmin/Authorities", Need::Person, Reach::Own),
     verb("/fleet.v1.FleetAdmin/VerifyAudit", Verb::See, Reach::Everywhere),
     verb("/fleet.v1.FleetHub/Backup", Verb::Administer, Reach::Everywhere),
+    verb(
+        "/fleet.v1.FleetHub/KeepBackup",
+        Verb::Administer,
+        Reach::Everywhere,
+    ),
     verb("/fleet.v1.FleetHub/Pause", Verb::Run, Reach::Everywhere),
     verb("/fleet.v1.FleetHub/Resume", Verb::Run, Reach::Everywhere),
     verb("/fleet.v1.FleetHub/Manifests", Verb::See, Reach::Seen),

@@ -8,6 +8,7 @@ mod files;
 mod keys;
 mod make;
 mod put;
+mod receive;
 mod upgrade;
 
 use std::io;
@@ -22,8 +23,9 @@ use super::locks::signed;
 use super::{Sqlite, StoreError, StoredAudit, StoredDecision};
 use crate::Millis;
 
-pub use make::backup;
+pub use make::{backup, note};
 pub use put::restore;
+pub use receive::receive;
 pub use upgrade::{before_upgrade, kept_as};
 
 /// Why a store was not copied or put back. The text is what a person reads.
@@ -41,6 +43,8 @@ pub enum CopyError {
     InUse(PathBuf),
     #[error("{0} is not the store of a hub, or a backup of one")]
     Foreign(PathBuf),
+    #[error("what arrived is not what was sent ({0} bytes): send it again")]
+    Torn(u64),
     #[error("{0} is damaged: {1}")]
     Damaged(PathBuf, String),
     #[error("{0} cannot be used by this version of fleet-hub: {1}")]
@@ -82,7 +86,9 @@ pub trait CopyStore: Send + Sync {
         authority: Option<PathBuf>,
         now: Millis,
     ) -> BoxFuture<'_, Result<Copied, CopyError>>;
-    /// When a backup was last made, milliseconds since 1970.
+    /// Notes that somebody has a backup of this time, milliseconds since 1970.
+    fn note_copy(&self, made: Millis) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// When the newest backup was made that somebody has, milliseconds since 1970.
     fn last_copy(&self) -> BoxFuture<'_, Result<Option<Millis>, StoreError>>;
     /// Whether this store was put back from a backup and has not been noted as such.
     fn put_back(&self) -> BoxFuture<'_, Result<Option<PutBack>, StoreError>>;
@@ -101,6 +107,14 @@ impl CopyStore for Sqlite {
         now: Millis,
     ) -> BoxFuture<'_, Result<Copied, CopyError>> {
         async move { backup(&self.path, authority.as_deref(), &file, now).await }.boxed()
+    }
+
+    fn note_copy(&self, made: Millis) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            sqlx::query(make::NOTE).bind(made).execute(&self.pool).await?;
+            Ok(())
+        }
+        .boxed()
     }
 
     fn last_copy(&self) -> BoxFuture<'_, Result<Option<Millis>, StoreError>> {

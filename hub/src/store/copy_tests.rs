@@ -1,6 +1,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
+
 use super::keys::authority;
 use super::put::TOKENS;
 use super::*;
@@ -198,6 +200,48 @@ async fn what_cannot_be_put_back_leaves_the_store_as_it_was() {
     let replaced = Sqlite::open(&dir.path().join("fleet.db.replaced")).await.unwrap();
     assert_eq!(tokens(&replaced).await, [7]);
     assert!(!dir.path().join("fleet.db.partial").exists());
+}
+
+#[tokio::test]
+async fn a_replacement_that_was_killed_half_way_keeps_the_store_that_it_replaces() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = used(dir.path()).await;
+    let path = dir.path().join("fleet.db");
+    let file = dir.path().join("backup");
+    store.copy(file.clone(), None, NOW).await.unwrap();
+    grant(&store, 8).await;
+    store.pool.close().await;
+    // Killed between the two renames.
+    let replaced = dir.path().join("fleet.db.replaced");
+    std::fs::rename(&path, &replaced).unwrap();
+    restore(&file, &path, None, true, NOW).await.unwrap();
+    assert_eq!(tokens(&Sqlite::open(&replaced).await.unwrap()).await, [8, 7]);
+    assert_eq!(tokens(&Sqlite::open(&path).await.unwrap()).await, [7]);
+}
+
+#[tokio::test]
+async fn a_backup_arrives_on_standard_input_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = used(dir.path()).await;
+    let file = dir.path().join("backup");
+    store.copy(file.clone(), None, NOW).await.unwrap();
+    let sent = std::fs::read(&file).unwrap();
+    let digest = Sha256::digest(&sent);
+    let new = dir.path().join("new/fleet.db");
+    let half = sent.get(..sent.len() / 2).unwrap();
+    let torn = receive(half, &new, Some(&digest)).map(drop);
+    assert!(matches!(torn, Err(CopyError::Torn(_))), "{torn:?}");
+    // Nobody has said what it should be: what is no whole store is found out all the same.
+    let unsaid = receive(half, &new, None).unwrap();
+    restore(unsaid.path(), &new, None, false, NOW).await.unwrap_err();
+    drop(unsaid);
+    let whole = receive(&sent[..], &new, Some(&digest)).unwrap();
+    let mode = std::fs::metadata(whole.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    restore(whole.path(), &new, None, false, NOW).await.unwrap();
+    drop(whole);
+    assert_eq!(tokens(&Sqlite::open(&new).await.unwrap()).await, [7]);
+    assert!(!dir.path().join("new/fleet.db.received").exists());
 }
 
 #[tokio::test]

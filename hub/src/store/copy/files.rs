@@ -67,10 +67,14 @@ pub(super) fn place(partial: &Path, file: &Path) -> Result<(), CopyError> {
 
 /// Renames a store with what SQLite has beside it: a journal of another file must never meet the new one.
 pub(super) fn set_aside(store: &Path) -> Result<(), CopyError> {
+    // Without a store, what is aside is the only one: of a replacement that was killed before it had put another in its place.
+    let is_there = store.exists();
     let aside = with_suffix(store, ".replaced");
     for (from, to) in parts(store).into_iter().zip(parts(&aside)) {
         let moved = if from.exists() {
             std::fs::rename(&from, &to)
+        } else if !is_there {
+            Ok(())
         } else {
             // Of an earlier replacement.
             std::fs::remove_file(&to).or_else(|error| match error.kind() {
@@ -81,6 +85,16 @@ pub(super) fn set_aside(store: &Path) -> Result<(), CopyError> {
         moved.map_err(|error| CopyError::File(from, error))?;
     }
     Ok(())
+}
+
+/// The way back from [`set_aside`].
+pub(super) fn put_back(store: &Path) {
+    let aside = with_suffix(store, ".replaced");
+    for (from, to) in parts(&aside).into_iter().zip(parts(store)) {
+        if from.exists() && !to.exists() {
+            let _ = std::fs::rename(&from, &to);
+        }
+    }
 }
 
 /// The files of a store.

@@ -11,8 +11,12 @@ use super::keys::authority;
 use super::{Copied, CopyError};
 use crate::Millis;
 
+/// Two backups may be on their way at once.
+pub(super) const NOTE: &str = "UPDATE hub SET backed_up = max(backed_up, ?) WHERE id = 1";
+
 /// Copies a store, with the folder of the hub's own authority, to a file that must not exist yet. A hub may work on the store
-/// meanwhile: what it writes after this has begun is not in the copy. The file appears when it is complete.
+/// meanwhile: what it writes after this has begun is not in the copy. The file appears when it is complete. The store knows of
+/// its backup once that is noted, see [`note`].
 ///
 /// # Errors
 /// When the store cannot be read, or the file cannot be written.
@@ -28,9 +32,7 @@ pub async fn backup(
     if file.exists() {
         return Err(CopyError::Exists(file.to_owned()));
     }
-    let copied = write(store, folder, file, now).await?;
-    note(store, copied.made).await;
-    Ok(copied)
+    write(store, folder, file, now).await
 }
 
 /// Copies a store to a file, which is replaced once the copy is complete.
@@ -55,14 +57,11 @@ pub(super) async fn write(
     placed
 }
 
-/// Notes in the store when a backup was last made. The backup is there all the same if that fails.
-async fn note(store: &Path, made: Millis) {
+/// Notes in a store when a backup of it was made that somebody has. The backup is there all the same if that fails.
+pub async fn note(store: &Path, made: Millis) {
     let noted = async {
         let mut connection = connect(store).await?;
-        sqlx::query("UPDATE hub SET backed_up = ? WHERE id = 1")
-            .bind(made)
-            .execute(&mut connection)
-            .await?;
+        sqlx::query(NOTE).bind(made).execute(&mut connection).await?;
         connection.close().await
     };
     if let Err(error) = noted.await {

@@ -7,7 +7,7 @@ use std::path::Path;
 use sqlx::{Connection as _, Row as _};
 use tracing::warn;
 
-use super::files::{connect, create, look, parts, place, set_aside, with_suffix};
+use super::files::{connect, create, look, parts, place, put_back, set_aside, with_suffix};
 use super::keys::put_authority;
 use super::{Copied, CopyError};
 use crate::Millis;
@@ -54,7 +54,7 @@ pub async fn restore(
         Ok((copied, files)) => folder
             .map_or(Ok(()), |folder| put_authority(folder, &files))
             .and_then(|()| set_aside(store))
-            .and_then(|()| place(&partial, store))
+            .and_then(|()| place(&partial, store).inspect_err(|_| put_back(store)))
             .map(|()| copied),
         Err(error) => Err(error),
     };
