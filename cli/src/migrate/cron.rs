@@ -192,10 +192,11 @@ fn backup(plan: &mut Plan, run: &Run<'_>, stored: &Stored, repository: &str, alo
         .cloned()
         .unwrap_or_default();
     let user = user(&pod_user, &own_user);
+    let extra = [run.call.extra.as_slice(), &stored.extra].concat();
     let spec = json!({
         "schedule": cron.schedule, "timezone": zone,
         "source": { "pvc": { "claimName": stored.claim, "paths": stored.paths, "excludes": stored.excludes } },
-        "restic": { "hostname": own, "tags": run.call.tags, "extraArgs": run.call.extra },
+        "restic": { "hostname": own, "tags": run.call.tags, "extraArgs": extra },
         "jobConfig": (!user.is_empty()).then(|| json!({ "securityContext": user })),
     });
     let namespace = at(run.cron_job).0;

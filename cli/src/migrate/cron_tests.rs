@@ -1,50 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::migrate::cron_fixtures::{cron_job, keys, notes, of_theirs, planned as plan, rules, script};
 use crate::migrate::fixtures::{of_kind, secret, valid};
 use crate::migrate::secret::Source;
-use crate::objects::list;
-
-fn cron_job(name: &str, container: Value) -> Value {
-    let mut one = json!({ "name": "restic", "image": "restic/restic:0.17.3",
-        "envFrom": [{ "secretRef": { "name": "restic" } }],
-        "volumeMounts": [{ "name": "data", "mountPath": "/data" }, { "name": "work", "mountPath": "/work" }] });
-    one.as_object_mut()
-        .unwrap()
-        .extend(container.as_object().unwrap().clone());
-    json!({
-        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": { "name": name, "namespace": "shop" },
-        "spec": { "schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "jobTemplate": { "spec": { "template": { "spec": {
-            "securityContext": { "runAsUser": 33, "fsGroup": 33 },
-            "containers": [one],
-            "volumes": [
-                { "name": "data", "persistentVolumeClaim": { "claimName": "files" } },
-                { "name": "work", "emptyDir": {} },
-                { "name": "keys", "secret": { "secretName": "keys" } },
-            ],
-        } } } } },
-    })
-}
-
-fn keys() -> Secrets {
-    secret(
-        "shop",
-        "restic",
-        &[
-            ("RESTIC_REPOSITORY", "s3:http://minio:9000/cron"),
-            ("RESTIC_PASSWORD", "p"),
-            ("AWS_ACCESS_KEY_ID", "a"),
-            ("AWS_SECRET_ACCESS_KEY", "s"),
-        ],
-    )
-}
-
-fn notes(plan: &Plan) -> String {
-    plan.notes
-        .iter()
-        .map(|note| format!("{}: {}\n", note.about, note.text))
-        .collect()
-}
 
 #[test]
 fn a_script_with_backup_and_forget_becomes_a_backup_and_a_policy() {
@@ -55,7 +14,7 @@ fn a_script_with_backup_and_forget_becomes_a_backup_and_a_policy() {
         json!({ "command": ["/bin/sh", "-c", script] }),
     )];
     assert_eq!(secrets(&jobs).len(), 2);
-    let plan = plan(&jobs, &keys(), false);
+    let plan = plan(&jobs, &keys());
     valid(&plan);
     assert!(plan.secrets.is_empty(), "its Secret has our names already");
     let backup = &of_kind(&plan, "ResticBackup")[0]["spec"];
@@ -101,7 +60,7 @@ fn a_job_of_the_image_alone_and_a_forget_elsewhere_are_one_repository() {
         cron_job("clean", with(json!(["forget", "--keep-last", "3"]))),
     ];
     let secrets = secret("shop", "keys", &[("pw", "p")]);
-    let plan = plan(&jobs, &secrets, false);
+    let plan = plan(&jobs, &secrets);
     valid(&plan);
     assert_eq!(of_kind(&plan, "ResticRepository").len(), 1);
     let repository = &of_kind(&plan, "ResticRepository")[0]["spec"];
@@ -126,7 +85,7 @@ fn a_job_of_the_image_alone_and_a_forget_elsewhere_are_one_repository() {
         .unwrap()
         .extend(image.as_object().unwrap().clone());
     let [store, clean] = jobs;
-    let plan = super::plan(&[store, clean, space], &secrets, false);
+    let plan = super::super::cron_fixtures::planned(&[store, clean, space], &secrets);
     assert_eq!(
         of_kind(&plan, "ResticRepository")[0]["metadata"]["annotations"][super::super::plan::SOURCE],
         "cronjobs.batch/shop/clean,cronjobs.batch/shop/space,cronjobs.batch/shop/store",
@@ -148,7 +107,7 @@ fn what_cannot_be_read_is_said_and_nothing_is_guessed() {
         ),
         json!({ "metadata": { "name": "other", "namespace": "shop" }, "spec": { "jobTemplate": {} } }),
     ];
-    let plan = plan(&jobs, &keys(), false);
+    let plan = plan(&jobs, &keys());
     valid(&plan);
     assert!(of_kind(&plan, "ResticBackup").is_empty(), "{:#?}", plan.objects);
     let notes = notes(&plan);
@@ -167,7 +126,7 @@ fn what_cannot_be_read_is_said_and_nothing_is_guessed() {
 fn a_host_that_is_the_pods_name_is_no_series() {
     let script = "restic backup /data --tag web; restic forget --tag web --keep-last 5";
     let jobs = [cron_job("nightly", json!({ "command": ["sh", "-ec", script] }))];
-    let plan = plan(&jobs, &keys(), false);
+    let plan = plan(&jobs, &keys());
     valid(&plan);
     let rules = &of_kind(&plan, "GlobalRetentionPolicy")[0]["spec"]["policies"];
     assert_eq!(rules[0]["selector"], json!({ "tags": ["web"] }));
@@ -191,7 +150,7 @@ fn a_password_in_the_address_is_neither_printed_nor_written_into_a_resource() {
         ("RESTIC_REPOSITORY", "rest:https://u:hidden@host:8000/x"),
         ("RESTIC_PASSWORD", "p"),
     ];
-    let plan = plan(&jobs, &secret("shop", "restic", &keys), false);
+    let plan = plan(&jobs, &secret("shop", "restic", &keys));
     valid(&plan);
     assert!(
         !format!("{:?}", plan.objects).contains("hidden"),
@@ -204,25 +163,6 @@ fn a_password_in_the_address_is_neither_printed_nor_written_into_a_resource() {
         entries["RESTIC_PASSWORD"],
         Source::whole("restic", "RESTIC_PASSWORD")
     );
-}
-
-fn script(name: &str, script: &str) -> Value {
-    cron_job(name, json!({ "command": ["sh", "-ec", script] }))
-}
-
-fn rules(plan: &Plan) -> Vec<Value> {
-    let policies = of_kind(plan, "GlobalRetentionPolicy");
-    let rules = policies
-        .iter()
-        .flat_map(|policy| list(policy, "/spec/policies").to_vec());
-    rules.collect()
-}
-
-/// Selectors of rules that reach what our backups have not made.
-fn of_theirs(plan: &Plan) -> Vec<Value> {
-    let all = rules(plan).into_iter();
-    all.filter(|rule| !rule.to_string().contains("fleet.backup="))
-        .collect()
 }
 
 #[test]
@@ -238,7 +178,7 @@ fn folders_under_one_host_are_never_one_series() {
         ),
         second,
     ];
-    let plan = plan(&jobs, &keys(), false);
+    let plan = plan(&jobs, &keys());
     valid(&plan);
     let mut hosts: Vec<&str> = Vec::new();
     for backup in of_kind(&plan, "ResticBackup") {
@@ -281,7 +221,7 @@ fn a_forget_that_is_not_certain_to_be_ours_becomes_no_rule() {
             "a",
             &format!("restic backup /data --host web --tag a,b\nrestic forget {forget}"),
         )];
-        let plan = plan(&jobs, &keys(), false);
+        let plan = plan(&jobs, &keys());
         valid(&plan);
         assert!(rules(&plan).is_empty(), "{forget}: {:#?}", rules(&plan));
         assert!(notes(&plan).contains(why), "{forget}: {}", notes(&plan));
@@ -294,7 +234,7 @@ fn a_forget_keeps_its_tags_and_its_counts() {
         "a",
         "restic backup /data --host web --tag a,b\nrestic forget --host web --tag a,b -H 5 --group-by paths,host",
     )];
-    let plan = plan(&jobs, &keys(), false);
+    let plan = plan(&jobs, &keys());
     valid(&plan);
     let theirs = of_theirs(&plan);
     assert_eq!(theirs.len(), 1, "{theirs:#?}");
@@ -312,7 +252,7 @@ fn a_cron_job_that_is_suspended_is_left_out() {
         "restic backup /data --host web\nrestic forget --host web --keep-last 1",
     );
     job["spec"]["suspend"] = json!(true);
-    let plan = plan(&[job], &keys(), false);
+    let plan = plan(&[job], &keys());
     assert!(plan.objects.is_empty(), "{:#?}", plan.objects);
     assert!(notes(&plan).contains("CronJob shop/a: it is suspended"));
 }
@@ -329,7 +269,7 @@ fn what_else_a_script_does_makes_it_unreadable() {
             "a",
             &format!("set -e\n{line}\nrestic backup /data --host web"),
         )];
-        let plan = plan(&jobs, &keys(), false);
+        let plan = plan(&jobs, &keys());
         assert!(plan.objects.is_empty(), "{line}: {:#?}", plan.objects);
         assert!(
             notes(&plan).contains("cannot be read"),
@@ -341,7 +281,7 @@ fn what_else_a_script_does_makes_it_unreadable() {
         "a",
         "set -e; echo a; true\n:\nrestic backup /data --host web",
     )];
-    assert_eq!(of_kind(&plan(&jobs, &keys(), false), "ResticBackup").len(), 1);
+    assert_eq!(of_kind(&plan(&jobs, &keys()), "ResticBackup").len(), 1);
 }
 
 #[test]
@@ -366,7 +306,7 @@ fn a_cron_job_that_is_carried_over_in_part_is_not_stopped() {
         if !more.is_null() {
             job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["initContainers"] = json!([more]);
         }
-        let plan = plan(&[job], &keys(), false);
+        let plan = plan(&[job], &keys());
         valid(&plan);
         assert!(!plan.objects.is_empty(), "{line}");
         for object in &plan.objects {
@@ -382,7 +322,7 @@ fn a_cron_job_that_is_carried_over_in_part_is_not_stopped() {
             );
         }
     }
-    let plan = plan(&[script("a", whole)], &keys(), false);
+    let plan = plan(&[script("a", whole)], &keys());
     for object in &plan.objects {
         assert_eq!(
             object["metadata"]["annotations"][super::super::plan::SOURCE],

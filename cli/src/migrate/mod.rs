@@ -4,7 +4,10 @@
 pub mod cluster;
 mod cron;
 mod cron_env;
+mod cron_excludes;
 mod cron_file;
+#[cfg(test)]
+mod cron_fixtures;
 mod cron_keep;
 mod cron_pod;
 mod cron_run;

@@ -14,6 +14,8 @@ pub struct Call {
     pub tags: Vec<String>,
     pub paths: Vec<String>,
     pub excludes: Vec<String>,
+    /// Patterns that do not look at upper and lower case.
+    pub iexcludes: Vec<String>,
     /// Options that ours takes as they are.
     pub extra: Vec<String>,
     /// What a forget keeps, as ours writes it.
@@ -73,13 +75,12 @@ const VALUED: [&str; 43] = [
     "max-repack-size",
 ];
 /// Options that spec.restic.extraArgs takes.
-const EXTRA: [&str; 16] = [
+const EXTRA: [&str; 15] = [
     "compression",
     "exclude-caches",
     "exclude-if-present",
     "exclude-larger-than",
     "force",
-    "iexclude",
     "ignore-ctime",
     "ignore-inode",
     "limit-download",
@@ -317,6 +318,7 @@ impl Call {
                     .filter(|tag| !tag.is_empty()),
             ),
             "exclude" => self.excludes.push(text.to_owned()),
+            "iexclude" => self.iexcludes.push(text.to_owned()),
             "keep-tag" => {
                 let tags = self.keep.entry("keepTags").or_insert_with(|| json!([]));
                 if let Some(tags) = tags.as_array_mut() {
