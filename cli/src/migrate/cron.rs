@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::cron_keep::{Series, retention};
+use super::cron_keep::{Made, Series, retention};
 use super::cron_pod::{Stored, stored};
-use super::cron_run::{Run, concerns, describe, pod, read, source};
+use super::cron_run::{Run, concerns, describe, pod, read, source, zone};
 use super::plan::{Place, Plan};
 use super::secret::{self, Secrets};
 use super::when::when;
@@ -61,64 +61,77 @@ pub fn plan(cron_jobs: &[Value], secrets: &Secrets, running: bool) -> Plan {
                     .entry((secret::location(&run.url), host.clone()))
                     .or_default() += 1;
             }
-            let key = (at(cron_job).0.to_owned(), run.url.clone());
+            let key = (at(cron_job).0.to_owned(), secret::location(&run.url));
             runs.entry(key).or_default().push(run);
         }
     }
-    for ((namespace, url), runs) in runs {
-        repository(&mut plan, &namespace, &url, &runs, &hosts);
+    let mut made: BTreeMap<String, Vec<Made<'_>>> = BTreeMap::new();
+    for ((namespace, location), runs) in runs {
+        let found = repository(&mut plan, &namespace, runs, &hosts);
+        made.entry(location).or_default().push(found);
+    }
+    // After all of them: a forget may be over what other namespaces store.
+    for made in made.values() {
+        retention(&mut plan, made);
     }
     plan.settled()
 }
 
-/// A repository, with what CronJobs of a namespace do with it.
-fn repository(plan: &mut Plan, namespace: &str, url: &str, runs: &[Run<'_>], hosts: &Hosts) {
-    let Some(first) = runs.first() else {
-        return;
+/// A repository, with what CronJobs of a namespace store in it.
+fn repository<'a>(plan: &mut Plan, namespace: &str, runs: Vec<Run<'a>>, hosts: &Hosts) -> Made<'a> {
+    let mut made = Made {
+        namespace: namespace.to_owned(),
+        repository: None,
+        series: Vec::new(),
+        runs,
     };
-    let mut entries = BTreeMap::new();
-    for run in runs.iter().rev() {
+    let (mut entries, mut url, mut named) = (BTreeMap::new(), String::new(), "");
+    for run in made.runs.iter().rev() {
         entries.extend(run.environment.entries());
+        url = secret::without_user(&run.url, &mut entries);
+        named = at(run.cron_job).1;
     }
+    partly(plan, &made.runs);
     if !entries.contains_key("RESTIC_PASSWORD") {
-        for run in runs {
+        for run in &made.runs {
             plan.leave(
                 &source(run.cron_job),
                 &describe(run.cron_job),
                 "its password is not in a variable or a mounted Secret: nothing is made of its repository",
             );
         }
-        return;
+        return made;
     }
-    let url = &secret::without_user(url, &mut entries);
-    partly(plan, runs);
-    let named = at(first.cron_job).1;
     let place = Place {
         namespace: namespace.to_owned(),
         name: named.to_owned(),
-        source: sources(runs, &["backup", "forget", "prune"]),
+        source: sources(&made.runs, &["backup", "forget", "prune"]),
     };
     let secret = secret::reference(plan, &place, entries);
-    let check = runs.iter().find(|run| run.call.command == "check").map(|run| {
-        let found = when(text(run.cron_job, "/spec/schedule"));
-        json!({ "integrityCheck": { "enabled": true, "schedule": found.schedule } })
-    });
-    let repository = plan.repository(&place, url, &secret, check.unwrap_or_default());
-    let backups: Vec<&Run<'_>> = runs.iter().filter(|run| run.call.command == "backup").collect();
-    let mut series = Vec::new();
-    for run in &backups {
+    let check = made
+        .runs
+        .iter()
+        .find(|run| run.call.command == "check")
+        .map(|run| {
+            let found = when(text(run.cron_job, "/spec/schedule"));
+            json!({ "integrityCheck": { "enabled": true, "schedule": found.schedule } })
+        });
+    let repository = plan.repository(&place, &url, &secret, check.unwrap_or_default());
+    let backups = made.runs.iter().filter(|run| run.call.command == "backup");
+    for run in backups {
         for stored in stored(pod(run.cron_job), run.container, &run.call) {
             match stored {
                 Ok(stored) => {
-                    let host = run.call.host.clone().map(|host| (secret::location(url), host));
+                    let host = run.call.host.clone().map(|host| (secret::location(&url), host));
                     let alone = stored.alone && host.is_some_and(|key| hosts.get(&key) == Some(&1));
-                    series.push(backup(plan, run, &stored, &repository, alone));
+                    made.series.push(backup(plan, run, &stored, &repository, alone));
                 }
                 Err(why) => plan.leave(&source(run.cron_job), &describe(run.cron_job), why),
             }
         }
     }
-    retention(plan, runs, &series, namespace, &repository);
+    made.repository = Some(repository);
+    made
 }
 
 /// Names what of CronJobs is not carried over.
@@ -162,8 +175,7 @@ fn backup(plan: &mut Plan, run: &Run<'_>, stored: &Stored, repository: &str, alo
     if let Some(note) = &cron.note {
         plan.note(&about, note.clone());
     }
-    let zone = text(run.cron_job, "/spec/timeZone");
-    let zone = (!zone.is_empty()).then(|| zone.to_owned()).or(cron.timezone);
+    let zone = zone(run.cron_job).or(cron.timezone);
     let host = run.call.host.clone();
     if host.is_none() {
         plan.note(

@@ -49,6 +49,12 @@ pub(super) fn source(cron_job: &Value) -> String {
     format!("{RESOURCE}/{namespace}/{name}")
 }
 
+/// Time zone of its schedule, where it names one.
+pub(super) fn zone(cron_job: &Value) -> Option<String> {
+    let zone = text(cron_job, "/spec/timeZone");
+    (!zone.is_empty()).then(|| zone.to_owned())
+}
+
 /// Runs of restic in a CronJob.
 pub(super) fn read<'a>(plan: &mut Plan, cron_job: &'a Value, secrets: &Secrets) -> Vec<Run<'a>> {
     let (about, namespace, source) = (describe(cron_job), at(cron_job).0, source(cron_job));
