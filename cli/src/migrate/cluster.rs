@@ -109,13 +109,27 @@ impl Cluster {
 
     /// Secrets by namespace and name; those that are not there are left out.
     pub async fn secrets(&self, wanted: Vec<(String, String)>) -> Result<Secrets, Failure> {
+        self.values("secret", wanted, values).await
+    }
+
+    /// ConfigMaps, alike.
+    pub async fn config_maps(&self, wanted: Vec<(String, String)>) -> Result<Secrets, Failure> {
+        self.values("configmap", wanted, texts).await
+    }
+
+    async fn values(
+        &self,
+        resource: &str,
+        wanted: Vec<(String, String)>,
+        read: impl Fn(&Value) -> BTreeMap<String, String>,
+    ) -> Result<Secrets, Failure> {
         let mut found = Secrets::new();
         for (namespace, name) in wanted {
             if found.contains_key(&(namespace.clone(), name.clone())) {
                 continue;
             }
-            if let Some(secret) = self.get("secret", &namespace, &name).await? {
-                found.insert((namespace, name), values(&secret));
+            if let Some(object) = self.get(resource, &namespace, &name).await? {
+                found.insert((namespace, name), read(&object));
             }
         }
         Ok(found)
@@ -210,6 +224,16 @@ fn values(secret: &Value) -> BTreeMap<String, String> {
         Some((key, String::from_utf8(bytes).ok()?))
     });
     decoded.collect()
+}
+
+/// Values of a ConfigMap.
+fn texts(config_map: &Value) -> BTreeMap<String, String> {
+    let data = config_map.get("data").and_then(Value::as_object);
+    let texts = data
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+    texts.collect()
 }
 
 #[cfg(test)]

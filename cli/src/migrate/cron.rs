@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proto::backend::Backend;
 use serde_json::{Map, Value, json};
 
+use super::cron_env::Known;
 use super::cron_keep::{Made, Series, retention};
 use super::cron_pod::{Stored, stored};
 use super::cron_run::{Run, concerns, describe, pod, read, source, zone};
 use super::plan::{Place, Plan};
-use super::secret::{self, Secrets};
+use super::secret::{self, Source};
 use super::when::when;
 use crate::arguments::Tool;
 use crate::objects::{at, text};
@@ -35,10 +37,20 @@ type Hosts = BTreeMap<(String, String), usize>;
 /// Secrets that CronJobs with restic refer to, as namespace and name.
 #[must_use]
 pub fn secrets(cron_jobs: &[Value]) -> Vec<(String, String)> {
+    referred(cron_jobs, super::cron_env::secrets)
+}
+
+/// ConfigMaps, alike.
+#[must_use]
+pub fn config_maps(cron_jobs: &[Value]) -> Vec<(String, String)> {
+    referred(cron_jobs, super::cron_env::config_maps)
+}
+
+fn referred(cron_jobs: &[Value], of: impl Fn(&Value) -> BTreeSet<String>) -> Vec<(String, String)> {
     let concerned = cron_jobs.iter().filter(|cron_job| concerns(cron_job));
     concerned
         .flat_map(|cron_job| {
-            let names = super::cron_env::secrets(pod(cron_job));
+            let names = of(pod(cron_job));
             names.into_iter().map(|name| (at(cron_job).0.to_owned(), name))
         })
         .collect()
@@ -46,7 +58,7 @@ pub fn secrets(cron_jobs: &[Value]) -> Vec<(String, String)> {
 
 /// What becomes of them.
 #[must_use]
-pub fn plan(cron_jobs: &[Value], secrets: &Secrets, running: bool) -> Plan {
+pub fn plan(cron_jobs: &[Value], known: Known<'_>, running: bool) -> Plan {
     let mut plan = Plan::new(Tool::Cron, running);
     let mut runs: BTreeMap<(String, String), Vec<Run<'_>>> = BTreeMap::new();
     let mut hosts = Hosts::new();
@@ -55,7 +67,7 @@ pub fn plan(cron_jobs: &[Value], secrets: &Secrets, running: bool) -> Plan {
             plan.note(&describe(cron_job), "it is suspended: nothing is made of it");
             continue;
         }
-        for run in read(&mut plan, cron_job, secrets) {
+        for run in read(&mut plan, cron_job, known) {
             if let ("backup", Some(host)) = (run.call.command.as_str(), &run.call.host) {
                 *hosts
                     .entry((secret::location(&run.url), host.clone()))
@@ -92,6 +104,9 @@ fn repository<'a>(plan: &mut Plan, namespace: &str, runs: Vec<Run<'a>>, hosts: &
         named = at(run.cron_job).1;
     }
     partly(plan, &made.runs);
+    if let Some(first) = made.runs.first() {
+        taken(plan, first, &url, &mut entries);
+    }
     if !entries.contains_key("RESTIC_PASSWORD") {
         for run in &made.runs {
             plan.leave(
@@ -142,8 +157,8 @@ fn partly(plan: &mut Plan, runs: &[Run<'_>]) {
             source(run.cron_job),
             run.call.command.as_str(),
         );
-        for name in &run.environment.unknown {
-            let text = format!("the value of {name} is not known before it runs, and is not carried over");
+        for what in &run.environment.unknown {
+            let text = format!("{what} is not known before it runs, and is not carried over");
             plan.leave(&source, &about, text);
         }
         match command {
@@ -157,6 +172,27 @@ fn partly(plan: &mut Plan, runs: &[Run<'_>]) {
             other => plan.leave(&source, &about, format!("restic {other} is not carried over")),
         }
     }
+}
+
+/// Leaves those variables that ours takes.
+fn taken(plan: &mut Plan, first: &Run<'_>, url: &str, entries: &mut BTreeMap<String, Source>) {
+    let Some(backend) = Backend::of(url) else {
+        return;
+    };
+    let files = backend.files().iter().map(|file| file.key);
+    let ours: BTreeSet<&str> = backend
+        .variables()
+        .chain(files)
+        .chain(["RESTIC_PASSWORD"])
+        .collect();
+    entries.retain(|name, _| {
+        let is_ours = ours.contains(name.as_str());
+        if !is_ours {
+            let text = format!("ours has no use for {name}, and it is not carried over");
+            plan.note(&describe(first.cron_job), text);
+        }
+        is_ours
+    });
 }
 
 /// CronJobs that run one of these commands, as sources.
@@ -177,7 +213,7 @@ fn backup(plan: &mut Plan, run: &Run<'_>, stored: &Stored, repository: &str, alo
     }
     let zone = zone(run.cron_job).or(cron.timezone);
     let host = run.call.host.clone();
-    if host.is_none() {
+    if host.is_none() && !run.host_is_hidden {
         plan.note(
             &about,
             "it names no --host, so each of its snapshots has the name of its pod as host: theirs are no series that could \

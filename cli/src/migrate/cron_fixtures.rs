@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::cron;
+use super::cron_env::Known;
 use super::fixtures::{of_kind, secret};
 use super::plan::Plan;
 use super::secret::Secrets;
@@ -76,7 +77,13 @@ pub fn of_theirs(plan: &Plan) -> Vec<Value> {
 
 /// What becomes of CronJobs.
 pub fn planned(jobs: &[Value], secrets: &Secrets) -> Plan {
-    cron::plan(jobs, secrets, false)
+    planned_with(jobs, secrets, &Secrets::new())
+}
+
+/// The same with ConfigMaps.
+pub fn planned_with(jobs: &[Value], secrets: &Secrets, config_maps: &Secrets) -> Plan {
+    let known = Known { secrets, config_maps };
+    cron::plan(jobs, known, false)
 }
 
 /// Sets a field of the pod of a CronJob.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::cron_env::{Environment, environment};
+use super::cron_env::{Environment, Known, Within, environment};
 use super::plan::Plan;
 use super::restic_args::{Call, call};
 use super::secret::Secrets;
@@ -21,6 +21,8 @@ pub(super) struct Run<'a> {
     pub(super) url: String,
     pub(super) environment: Environment,
     pub(super) call: Call,
+    /// A host is set, by a variable whose value is not known.
+    pub(super) host_is_hidden: bool,
 }
 
 /// Whether a CronJob may run restic.
@@ -56,7 +58,7 @@ pub(super) fn zone(cron_job: &Value) -> Option<String> {
 }
 
 /// Runs of restic in a CronJob.
-pub(super) fn read<'a>(plan: &mut Plan, cron_job: &'a Value, secrets: &Secrets) -> Vec<Run<'a>> {
+pub(super) fn read<'a>(plan: &mut Plan, cron_job: &'a Value, known: Known<'_>) -> Vec<Run<'a>> {
     let (about, namespace, source) = (describe(cron_job), at(cron_job).0, source(cron_job));
     let mut runs = Vec::new();
     let pod = pod(cron_job);
@@ -73,7 +75,12 @@ pub(super) fn read<'a>(plan: &mut Plan, cron_job: &'a Value, secrets: &Secrets) 
             );
             continue;
         }
-        let environment = environment(pod, container, namespace, secrets);
+        let within = Within {
+            namespace,
+            pod,
+            container,
+        };
+        let environment = environment(within, known);
         let calls = match calls(container, &environment) {
             Ok(calls) => calls,
             Err(why) => {
@@ -87,45 +94,70 @@ pub(super) fn read<'a>(plan: &mut Plan, cron_job: &'a Value, secrets: &Secrets) 
                 continue;
             }
         };
-        for mut call in calls {
-            // restic's own default, of a backup and of what a forget selects.
-            call.host = call
-                .host
-                .or_else(|| environment.values.get("RESTIC_HOST").cloned());
-            let url = call.repository.clone().or_else(|| environment.repository());
-            let Some(url) = url.filter(|url| url.contains(':') && !url.starts_with('/')) else {
-                plan.leave(
+        for call in calls {
+            match run(cron_job, within, known, environment.clone(), call) {
+                Some(run) => runs.push(run),
+                None => plan.leave(
                     &source,
                     &about,
                     "its repository is not known before it runs, or is a folder: nothing is made of it",
-                );
-                continue;
-            };
-            let environment = environment.clone();
-            runs.push(Run {
-                cron_job,
-                container,
-                url,
-                environment,
-                call,
-            });
+                ),
+            }
         }
     }
     runs
 }
 
+/// A call with what it reads; none where its repository is not known.
+fn run<'a>(
+    cron_job: &'a Value,
+    within: Within<'a>,
+    known: Known<'_>,
+    mut environment: Environment,
+    mut call: Call,
+) -> Option<Run<'a>> {
+    // An option counts more than a variable.
+    for (variable, path) in &call.files {
+        environment.set_of_file(within, known, variable, path);
+    }
+    let mut host_is_hidden = false;
+    if call.host.is_none() {
+        // restic's own default, of a backup and of what a forget selects.
+        call.host = environment.values.get("RESTIC_HOST").cloned();
+        host_is_hidden = environment.may_hide("RESTIC_HOST");
+    }
+    if host_is_hidden && call.command == "forget" {
+        call.unclear
+            .push("the value of RESTIC_HOST is not known before it runs".to_owned());
+    }
+    let url = call.repository.clone().or_else(|| environment.repository())?;
+    (url.contains(':') && !url.starts_with('/')).then_some(Run {
+        cron_job,
+        container: within.container,
+        url,
+        environment,
+        call,
+        host_is_hidden,
+    })
+}
+
 /// Calls of restic in a container's command.
 fn calls(container: &Value, environment: &Environment) -> Result<Vec<Call>, String> {
-    let words = |pointer: &str| -> Vec<String> {
+    let raw = |pointer: &str| {
         let list = list(container, pointer).iter();
-        list.filter_map(|word| word.as_str().map(|word| environment.expand(word)))
+        list.filter_map(Value::as_str)
+    };
+    let is_shell =
+        |word: &str| ["sh", "bash", "ash", "dash"].contains(&word.rsplit('/').next().unwrap_or_default());
+    let has_shell = raw("/command").chain(raw("/args")).next().is_some_and(is_shell);
+    let words = |pointer: &str| -> Result<Vec<String>, String> {
+        raw(pointer)
+            .map(|word| environment.expand(word, has_shell))
             .collect()
     };
-    let (command, arguments) = (words("/command"), words("/args"));
+    let (command, arguments) = (words("/command")?, words("/args")?);
     let all = [command.clone(), arguments.clone()].concat();
-    let shell =
-        |word: &String| ["sh", "bash", "ash", "dash"].contains(&word.rsplit('/').next().unwrap_or_default());
-    let lines = if all.first().is_some_and(shell) {
+    let lines = if has_shell {
         let mut rest = all.iter().skip(1);
         let script = rest.position(|word| word.starts_with('-') && word.ends_with('c'));
         let script = script.and_then(|_| rest.next()).ok_or("its shell reads a file")?;
@@ -159,8 +191,26 @@ pub fn stores(cron_job: &Value) -> bool {
     let mut containers = list(pod, "/initContainers")
         .iter()
         .chain(list(pod, "/containers"));
+    let none = Secrets::new();
+    let known = Known {
+        secrets: &none,
+        config_maps: &none,
+    };
     containers.any(|container| {
-        let environment = environment(pod, container, at(cron_job).0, &Secrets::new());
-        calls(container, &environment).map_or(true, |calls| calls.iter().any(|call| call.command == "backup"))
+        let within = Within {
+            namespace: at(cron_job).0,
+            pod,
+            container,
+        };
+        match calls(container, &environment(within, known)) {
+            Ok(calls) => calls.iter().any(|call| call.command == "backup"),
+            // Of a value that is in a Secret.
+            Err(_) => {
+                let words = ["command", "args"]
+                    .map(|name| container[name].to_string())
+                    .concat();
+                words.contains("backup") || !(words.contains("forget") || words.contains("prune"))
+            }
+        }
     })
 }

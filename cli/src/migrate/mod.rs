@@ -112,7 +112,12 @@ async fn read(cluster: &Cluster, tool: Tool, from: &MoveIn) -> Result<(Plan, Sec
         Tool::Cron => {
             let found = cluster.needed(cron::RESOURCE).await?;
             let secrets = cluster.secrets(cron::secrets(&found)).await?;
-            (cron::plan(&found, &secrets, from.running), secrets)
+            let config_maps = cluster.config_maps(cron::config_maps(&found)).await?;
+            let known = cron_env::Known {
+                secrets: &secrets,
+                config_maps: &config_maps,
+            };
+            (cron::plan(&found, known, from.running), secrets)
         }
     })
 }

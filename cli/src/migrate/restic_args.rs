@@ -16,6 +16,8 @@ pub struct Call {
     pub excludes: Vec<String>,
     /// Patterns that do not look at upper and lower case.
     pub iexcludes: Vec<String>,
+    /// Variables of ours with the content of a file that an option names. The path is empty where it is no file.
+    pub files: Vec<(&'static str, String)>,
     /// Options that ours takes as they are.
     pub extra: Vec<String>,
     /// What a forget keeps, as ours writes it.
@@ -93,7 +95,7 @@ const EXTRA: [&str; 15] = [
     "with-atime",
 ];
 /// Options that say nothing about what is stored, or that ours has in another place.
-const SILENT: [&str; 14] = [
+const SILENT: [&str; 10] = [
     "json",
     "quiet",
     "verbose",
@@ -101,16 +103,16 @@ const SILENT: [&str; 14] = [
     "cache-dir",
     "cleanup-cache",
     "retry-lock",
-    "password-file",
-    "password-command",
-    "repository-file",
     "key-hint",
     "group-by",
-    "cacert",
     "parent",
 ];
 /// Options of a forget that do not change what it keeps, or that a rule has.
-const OF_FORGET: [&str; 14] = [
+const OF_FORGET: [&str; 18] = [
+    "repository-file",
+    "password-file",
+    "password-command",
+    "cacert",
     "repo",
     "option",
     "host",
@@ -326,6 +328,11 @@ impl Call {
                 }
             }
             "prune" => self.prune = true,
+            "repository-file" => self.files.push(("RESTIC_REPOSITORY", text.to_owned())),
+            "password-file" => self.files.push(("RESTIC_PASSWORD", text.to_owned())),
+            "password-command" => self.files.push(("RESTIC_PASSWORD", String::new())),
+            "cacert" => self.files.push(("RESTIC_CACERT", text.to_owned())),
+            "tls-client-cert" => self.files.push(("RESTIC_TLS_CLIENT_CERT", text.to_owned())),
             _ if SILENT.contains(&name) => {}
             _ if EXTRA.contains(&name) => self.extra.push(match value {
                 Some(value) => format!("--{name}={value}"),

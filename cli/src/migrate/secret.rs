@@ -214,12 +214,18 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Variables of ours among the keys of a Secret.
+/// Whether a variable is one of restic or of its back ends.
 #[must_use]
-pub fn variables(secret: &str, keys: &BTreeMap<String, String>) -> BTreeMap<String, Source> {
+pub fn is_of_restic(name: &str) -> bool {
     const PREFIXES: [&str; 9] = [
         "RESTIC_", "AWS_", "AZURE_", "GOOGLE_", "B2_", "OS_", "ST_", "RCLONE_", "SSH_",
     ];
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Variables of ours among the keys of a Secret.
+#[must_use]
+pub fn variables(secret: &str, keys: &BTreeMap<String, String>) -> BTreeMap<String, Source> {
     // What ours has in other places, or does not take.
     const NOT: [&str; 5] = [
         "RESTIC_REPOSITORY",
@@ -230,7 +236,7 @@ pub fn variables(secret: &str, keys: &BTreeMap<String, String>) -> BTreeMap<Stri
     ];
     let ours = keys
         .keys()
-        .filter(|key| PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
+        .filter(|key| is_of_restic(key))
         // A command is run by restic.
         .filter(|key| !NOT.contains(&key.as_str()) && !key.ends_with("_COMMAND"));
     ours.map(|key| (key.clone(), Source::whole(secret, key)))
