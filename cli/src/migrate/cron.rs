@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::backend::Backend;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::cron_env::Known;
+use super::cron_job::settings;
 use super::cron_keep::{Made, Series, retention};
 use super::cron_pod::{Stored, stored};
 use super::cron_run::{Run, concerns, describe, pod, read, source, zone};
@@ -230,22 +231,12 @@ fn backup(plan: &mut Plan, run: &Run<'_>, stored: &Stored, repository: &str, alo
         Some(host) => format!("{host}-{}", stored.claim),
         None => wanted.to_owned(),
     };
-    let pod_user = pod(run.cron_job)
-        .pointer("/securityContext")
-        .cloned()
-        .unwrap_or_default();
-    let own_user = run
-        .container
-        .pointer("/securityContext")
-        .cloned()
-        .unwrap_or_default();
-    let user = user(&pod_user, &own_user);
     let extra = [run.call.extra.as_slice(), &stored.extra].concat();
     let spec = json!({
         "schedule": cron.schedule, "timezone": zone,
         "source": { "pvc": { "claimName": stored.claim, "paths": stored.paths, "excludes": stored.excludes } },
         "restic": { "hostname": own, "tags": run.call.tags, "extraArgs": extra },
-        "jobConfig": (!user.is_empty()).then(|| json!({ "securityContext": user })),
+        "jobConfig": settings(plan, run.cron_job, run.container),
     });
     let namespace = at(run.cron_job).0;
     let place = Place {
@@ -260,16 +251,6 @@ fn backup(plan: &mut Plan, run: &Run<'_>, stored: &Stored, repository: &str, alo
         own,
         backup: format!("{namespace}/{name}"),
     }
-}
-
-/// User and groups that restic runs as.
-fn user(pod: &Value, container: &Value) -> Map<String, Value> {
-    let of = |name: &str| container.get(name).or_else(|| pod.get(name)).cloned();
-    let names = ["runAsUser", "runAsGroup", "runAsNonRoot"].map(|name| (name, of(name)));
-    let groups = ["fsGroup", "supplementalGroups"].map(|name| (name, pod.get(name).cloned()));
-    let all = names.into_iter().chain(groups);
-    all.filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect()
 }
 
 #[cfg(test)]

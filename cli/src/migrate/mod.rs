@@ -8,6 +8,7 @@ mod cron_excludes;
 mod cron_file;
 #[cfg(test)]
 mod cron_fixtures;
+mod cron_job;
 mod cron_keep;
 mod cron_pod;
 mod cron_run;
