@@ -24,7 +24,8 @@ pub struct Init {
     /// Another setting of the hub, such as FLEET_HUB_OIDC_ISSUER=https://issuer.example.org. May be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     pub set: Vec<(String, String)>,
-    /// Image of the hub, in place of the one of this version.
+    /// Image of the hub as you have pushed it, such as registry.example.org/backup/hub:v0.1.0. Without it the manifests name
+    /// ghcr.io/restic-fleet/hub:dev, which nobody publishes.
     #[arg(long)]
     pub image: Option<String>,
     /// Prints the manifests and does nothing: for a repository that is applied by something else. Run this again without it

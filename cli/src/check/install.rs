@@ -8,13 +8,16 @@ use super::kube::{Facts, KINDS, VERSION};
 use super::{rights, workloads};
 use crate::objects::{condition, items, name, said, text};
 
-/// Hooks need containers that the kubelet ends last.
-const OLDEST: (u64, u64) = (1, 29);
+/// The same as `kubeVersion` of the charts.
+const OLDEST: (u64, u64) = (1, 30);
 /// Clocks that differ by more break certificates, leases and the age of what is shown.
 pub const CLOCKS: i64 = 30;
 /// By less it is not worth a word: the API server says whole seconds.
 const CLOCKS_NOTED: i64 = 5;
 
+/// How an operator gets there. `deploy/kustomization.yaml` names the image; `deploy/spoke` names one that nobody publishes.
+pub const INSTALL: &str = "helm install, or kubectl apply --server-side --force-conflicts -k deploy (docs/install.md); \
+     another namespace: --system-namespace";
 pub const RIGHTS: &str = "you need the right to read this; ask who looks after the cluster";
 
 /// All findings about an installation.
@@ -60,10 +63,10 @@ fn kubernetes(facts: &Facts) -> Finding {
             (Some(major), Some(minor)) if (major, minor) < OLDEST => Finding::bad(
                 ID,
                 format!(
-                    "Kubernetes {major}.{minor} is older than {}.{}: hooks do not work",
+                    "Kubernetes {major}.{minor} is older than {}.{}, the oldest that is supported",
                     OLDEST.0, OLDEST.1
                 ),
-                "upgrade the cluster, or use no hooks (docs/hooks.md)",
+                "upgrade the cluster (docs/install.md)",
             ),
             (Some(major), Some(minor)) => {
                 Finding::good(ID, format!("Kubernetes {major}.{minor} has all that is needed"))
@@ -197,11 +200,7 @@ fn established(facts: &Facts) -> Finding {
 fn namespace(facts: &Facts, system: &str) -> Finding {
     const ID: &str = "namespace";
     if facts.system.as_ref().is_err_and(|why| why.contains("NotFound")) {
-        return Finding::bad(
-            ID,
-            format!("there is no namespace {system}"),
-            "kubectl apply -f deploy/spoke/; another namespace: --system-namespace",
-        );
+        return Finding::bad(ID, format!("there is no namespace {system}"), INSTALL);
     }
     judge(ID, &facts.system, RIGHTS, |object| {
         if !text(object, "/metadata/deletionTimestamp").is_empty() {

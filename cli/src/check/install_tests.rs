@@ -109,6 +109,35 @@ fn an_old_cluster_rights_and_a_namespace_that_goes_are_seen() {
 }
 
 #[test]
+fn the_oldest_kubernetes_is_that_of_the_charts() {
+    for chart in [
+        include_str!("../../../deploy/charts/hub/Chart.yaml"),
+        include_str!("../../../deploy/charts/spoke/Chart.yaml"),
+    ] {
+        let (major, minor) = super::OLDEST;
+        assert!(
+            chart.contains(&format!("kubeVersion: \">={major}.{minor}.0-0\"")),
+            "{chart}"
+        );
+    }
+}
+
+#[test]
+fn an_operator_is_installed_with_an_image_that_can_be_pulled() {
+    let mut facts = cluster();
+    facts.deployments = Ok(json!({ "items": [] }));
+    facts.system = Err("Error from server (NotFound)".to_owned());
+    let all = findings(&facts, "sys");
+    for id in ["operator-available", "namespace"] {
+        let hint = &found(&all, id).hint;
+        assert!(
+            hint.contains("-k deploy") && !hint.contains("deploy/spoke"),
+            "{id}: {hint}"
+        );
+    }
+}
+
+#[test]
 fn only_webhooks_that_can_stop_a_backup_are_named() {
     let mut facts = cluster();
     let hook = |name: &str, policy: &str, resource: &str| json!({ "webhooks": [{ "name": name, "failurePolicy": policy, "rules": [{ "resources": [resource] }] }] });

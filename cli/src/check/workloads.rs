@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::finding::{Finding, judge};
-use super::install::{CLOCKS, RIGHTS};
+use super::install::{CLOCKS, INSTALL, RIGHTS};
 use super::kube::{Facts, HUB, OPERATOR};
 use crate::objects::{condition, count, holds, items, name, namespace, said, text, time};
 
@@ -47,7 +47,7 @@ fn operator(facts: &Facts, system: &str) -> Finding {
             return Finding::bad(
                 ID,
                 format!("there is no Deployment {OPERATOR} in namespace {system}: nothing is backed up"),
-                "kubectl apply -f deploy/spoke/; another namespace: --system-namespace",
+                INSTALL,
             );
         };
         available(

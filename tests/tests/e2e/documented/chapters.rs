@@ -102,7 +102,7 @@ pub fn runs(story: &mut Story, place: &Place) {
             "spec.suspend is true",
         ),
         (
-            "fleet backups resume berlin/shop/orders",
+            "fleet backups resume",
             "fleet backups resume b/shop/orders",
             "not set any more",
         ),
@@ -384,6 +384,14 @@ pub fn worlds(story: &mut Story) {
         ("fleet hub init --address hub.example.org", ""),
         (
             "fleet hub init --address hub.example.org --service load-balancer",
+            "",
+        ),
+        (
+            "fleet hub init --address hub.example.org --image registry.example.org/backup/hub:v0.1.0",
+            "",
+        ),
+        (
+            "fleet hub init --address hub.example.org --image registry.example.org/backup/hub:v0.1.0 --service load-balancer",
             "",
         ),
     ] {
