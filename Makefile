@@ -157,6 +157,6 @@ bench-fleet: binaries ## a hub with SPOKES simulated clusters of 100 resources (
 .PHONY: gen
 gen: binaries ## generated files
 	$(BIN)/debug/crdgen deploy
-	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test hub_tests --test spoke_tests -- dashboard_contract:: observability::
+	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test hub_tests --test spoke_tests -- dashboard_contract:: observability:: settings::
 	FLEET_WRITE_DOCS=1 cargo test -q --workspace --test crds_tests --test documents -- reference:: values::
 	FLEET_WRITE_DOCS=1 cargo test -q --workspace --lib --bins the_page_is

@@ -166,6 +166,26 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_has_the_reasons_of_its_repository_and_of_its_objects() {
+        for reason in [
+            "RepositoryNotFound",
+            "RepositoryNotReady",
+            "NamespaceNotAllowed",
+            "CronJobFailed",
+            "ApiError",
+            "Crashed",
+        ] {
+            let advice = advice("GlobalRetentionPolicy", reason).unwrap_or_else(|| panic!("{reason}"));
+            assert!(
+                advice.page.ends_with("#globalretentionpolicy"),
+                "{reason}: {}",
+                advice.page
+            );
+            assert!(!advice.means.is_empty(), "{reason}");
+        }
+    }
+
+    #[test]
     fn nothing_of_the_markup_is_left() {
         assert!(ADVICE.len() > 80, "{}", ADVICE.len());
         for (of, advice) in ADVICE.iter() {

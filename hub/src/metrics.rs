@@ -107,7 +107,7 @@ impl State {
             )?,
             clusters: series.gauges(
                 "fleet_hub_clusters",
-                "Clusters by state (conflict, refused, stale, connected)",
+                "Clusters by state (banned, conflict, refused, stale, connected)",
                 &["state"],
             )?,
             repositories: series.gauges(

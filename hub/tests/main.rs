@@ -29,6 +29,7 @@ mod pause;
 mod people;
 mod places;
 mod rotation;
+mod settings;
 mod store_faults;
 mod versions;
 mod view;

@@ -141,10 +141,17 @@ pub struct Config {
     #[arg(long, env = "FLEET_ALLOW", default_value = "read,run,suspend", value_parser = Allowed::parse)]
     pub allow: Allowed,
 
-    /// text or json.
+    /// How log lines look.
     #[arg(long, env = "FLEET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+
+    /// Which log lines are written, as tracing's EnvFilter reads it.
+    #[arg(long, env = "FLEET_LOG", default_value = DEFAULT_LOG)]
+    pub log: String,
 }
+
+/// What is logged unless told otherwise, or by a filter that cannot be read.
+pub const DEFAULT_LOG: &str = "info,ractor=warn,kube_client=off";
 
 /// How long restic waits for a lock in a pod, unless a resource or a flag says otherwise.
 pub const RETRY_LOCK: &str = "30m";

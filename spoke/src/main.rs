@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use spoke::arguments::{Arguments, Command, HookCommand, Maintenance};
-use spoke::config::LogFormat;
+use spoke::config::{Config, DEFAULT_LOG, LogFormat};
 use tracing_subscriber::EnvFilter;
 
 // glibc's allocator keeps what a burst of a thousand resources needed; jemalloc gives it back.
@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
         Some(Command::Stream(stream)) => return spoke::stream::run(stream).await,
         None => {}
     }
-    log(config.log_format);
+    log(&config);
     match spoke::run::run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -45,14 +45,13 @@ async fn main() -> ExitCode {
     }
 }
 
-fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,ractor=warn,kube_client=off"));
+fn log(config: &Config) {
+    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    match format {
+    match config.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }

@@ -9,5 +9,6 @@ mod observability;
 mod oracle;
 mod possession;
 mod restore;
+mod settings;
 mod stream;
 mod weak_key;

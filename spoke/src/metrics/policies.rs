@@ -1,7 +1,9 @@
 //! Series of retention policies.
 
-use crds::conditions::types;
+use crds::conditions::{self, reasons, types};
 use crds::{GlobalRetentionPolicy, GlobalRetentionPolicyStatus};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::definition::{Definition, OWN};
 use super::resources::{Measured, Sample};
@@ -46,7 +48,7 @@ static APPROVAL: Definition = Definition::gauge(
 );
 static WAITING: Definition = Definition::gauge(
     "fleet_retention_waiting",
-    "1 while a run waits, such as for the maintenance lock",
+    "1 while a run waits for the maintenance lock or its pod; 0 while it waits for spec.allowedWindow, or for a repository that is read-only",
     OWN,
 );
 static RUNNING: Definition = Definition::gauge(
@@ -104,9 +106,9 @@ impl Measured for GlobalRetentionPolicy {
             (&READY, types::READY),
             (&DEGRADED, types::DEGRADED),
             (&APPROVAL, types::APPROVAL_REQUIRED),
-            (&WAITING, types::WAITING),
         ];
         samples.conditions(&status.conditions, &conditions);
+        samples.flag(&WAITING, waits(&status.conditions));
         samples.time(&LAST, status.last_run.as_ref());
         let result = status.last_run_result.as_deref();
         samples.state(&RESULT, RESULTS, result, Some("Failed"));
@@ -114,5 +116,38 @@ impl Measured for GlobalRetentionPolicy {
         samples.count(&BEFORE, status.repository_size_before_bytes);
         samples.count(&AFTER, status.repository_size_after_bytes);
         samples.0
+    }
+}
+
+/// Whether a run waits for something that a person may have to look at. A window that is closed is as somebody wants it.
+fn waits(conditions: &[Condition]) -> bool {
+    let waiting = conditions::get(conditions, types::WAITING);
+    conditions::is_true(conditions, types::WAITING)
+        && waiting.is_some_and(|waiting| waiting.reason != reasons::MAINTENANCE_CLOSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_closed_window_is_no_wait_and_a_lock_is_one() {
+        for (reason, wanted) in [
+            (reasons::MAINTENANCE_CLOSED, false),
+            (reasons::WAITING_FOR_LOCK, true),
+            (reasons::HUB_AWAY, true),
+        ] {
+            let mut list = Vec::new();
+            conditions::Conditions::at(&mut list, None, Timestamp::UNIX_EPOCH).set(
+                types::WAITING,
+                true,
+                reason,
+                "x",
+            );
+            assert_eq!(waits(&list), wanted, "{reason}");
+        }
+        assert!(!waits(&[]));
     }
 }

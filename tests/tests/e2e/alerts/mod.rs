@@ -10,10 +10,11 @@ mod repositories;
 /// their counters rise, those of the rules that the alerts follow.
 const OF_PANICS: [&str; 2] = ["FleetServiceFailing", "FleetActorCrashing"];
 
-/// Alerts of the hub that are not raised here: a disk that fails, a store that is put back (its mend is the end of the last
+/// Alerts of the hub that are not raised here: a disk that fails, a store of which no test has made a backup yet, a store that is put back (its mend is the end of the last
 /// lease, after more than half an hour), and a certificate that was given and is old. That a hub at work shows their series,
 /// and that each rule follows them, is tested with the hub (`hub/tests/observability.rs`) and by promtool.
-const BY_SERIES: [&str; 3] = [
+const BY_SERIES: [&str; 4] = [
+    "FleetHubBackupMissing",
     "FleetHubStoreFailing",
     "FleetHubStoreRestored",
     "FleetHubCertificateExpires",

@@ -26,6 +26,7 @@ pub fn looks(story: &mut Story, id: &str) {
         ("fleet whoami", "admin"),
         ("fleet activity", "orders"),
         ("fleet completion bash", "complete"),
+        ("fleet version", env!("CARGO_PKG_VERSION")),
     ] {
         story.is(page, says);
     }
@@ -165,12 +166,14 @@ pub fn plans(story: &mut Story, place: &Place) {
     for (page, named) in [
         ("fleet plan show", id),
         ("fleet plan show p-81f2ab34", id),
-        ("fleet plan show HASH", status["plan"].as_str().unwrap_or("none")),
+        ("fleet plan show PLAN", status["plan"].as_str().unwrap_or("none")),
     ] {
         story.run(page, &format!("fleet plan show {named}"), &[6], &hash[..12]);
     }
     let other = format!("fleet plan approve {id} --hash 0123456789ab");
-    story.run("fleet plan approve", &other, &[6], "hash");
+    for page in ["fleet plan approve", "fleet plan approve PLAN --hash HASH"] {
+        story.run(page, &other, &[6], "hash");
+    }
     let approved = format!("fleet plan approve {id} --hash {hash}");
     story.run(
         "fleet plan approve p-81f2ab34 --hash 9d1a03bc77e1",
@@ -350,6 +353,11 @@ pub fn files(story: &mut Story) {
         ),
         ("fleet hub backup", "fleet hub backup one.db", "one.db: "),
         ("fleet hub backup FILE", "fleet hub backup two.db", "two.db: "),
+        (
+            "fleet hub backup '/srv/fleet/hub-$(date +%F).db'",
+            "fleet hub backup three.db",
+            "three.db: ",
+        ),
         (
             "fleet hub backup hub-2026-11-26.db",
             "fleet hub backup hub-2026-11-26.db",

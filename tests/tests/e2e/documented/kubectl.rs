@@ -12,7 +12,7 @@ use crate::support::{Place, bed, s3};
 
 const NAMESPACE: &str = "documented";
 /// What pages leave to the reader, and what stands for it here.
-const STAND_INS: [(&str, &str); 12] = [
+const STAND_INS: [(&str, &str); 13] = [
     ("$(date +%s)", "1"),
     ("$(date +%F)", "1"),
     ("<status.plan>", "plan"),
@@ -24,6 +24,7 @@ const STAND_INS: [(&str, &str); 12] = [
     ("NAME", "name"),
     ("JOB-POD", "pod"),
     ("JOB", "job"),
+    ("POD", "pod"),
     ("RELEASE", "release"),
 ];
 /// Answers of a cluster in which something is not there, or not so.
