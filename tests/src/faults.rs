@@ -2,7 +2,6 @@
 //! store, leadership that moves, certificates in the wrong hands.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -204,14 +203,13 @@ impl Bed {
         crate::fleet::rollout(&cluster, "fleet-hub")
     }
 
-    /// Puts a backup of the hub in place on a volume with nothing else on it. The hub must be stopped.
+    /// Puts a backup of the hub in place on a volume with nothing else on it, and starts the hub. It must be stopped.
     ///
     /// # Errors
-    /// What `fleet-hub restore` printed.
+    /// What `fleet hub restore` printed.
     pub fn restore_hub(&self, backup: &Path) -> anyhow::Result<()> {
         let cluster = self.hub_cluster()?;
         let volume = PathBuf::from(volume_path(&cluster, SYSTEM, "fleet-hub")?);
-        let owner = fs::metadata(volume.join("fleet.db"))?;
         for entry in fs::read_dir(&volume)?.flatten() {
             let path = entry.path();
             if path.is_dir() {
@@ -220,16 +218,15 @@ impl Bed {
                 fs::remove_file(path)?;
             }
         }
-        let store = volume.join("fleet.db").to_string_lossy().into_owned();
-        let more = [("FLEET_HUB_STORE", store.as_str())];
-        let arguments = ["restore", &backup.to_string_lossy()];
-        let done = crate::fleet::shell(self, "fleet-hub", &arguments, &more)?;
-        if !done.status.success() {
-            bail!("fleet-hub restore: {}", String::from_utf8_lossy(&done.stderr));
-        }
-        // As a pod of the hub's image would have left it.
-        let owner = format!("{}:{}", owner.uid(), owner.gid());
-        run("chown", &["-R", &owner, &volume.to_string_lossy()]).map(drop)
+        let (backup, login) = (backup.to_string_lossy(), cluster.kubeconfig());
+        let arguments = [
+            "hub",
+            "restore",
+            &backup,
+            "--kubeconfig",
+            &login.to_string_lossy(),
+        ];
+        crate::fleet::shell_ok(self, "fleet", &arguments).map(drop)
     }
 
     /// A copy of the folder of the hub's store. The hub must be stopped.

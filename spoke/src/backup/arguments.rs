@@ -9,6 +9,9 @@ use crate::restic::options::{self, BadOption};
 use crate::site::Site;
 use crate::world::Key;
 
+/// Options whose patterns may match the folder that the volume is mounted at.
+const EXCLUDES: [&str; 2] = ["--exclude=", "--iexclude="];
+
 /// All of them, paths or command included.
 pub fn arguments(
     key: &Key,
@@ -61,17 +64,31 @@ fn excludes(pvc: Option<&PvcSource>) -> Vec<String> {
     let mut arguments = Vec::new();
     for pattern in pvc.iter().flat_map(|pvc| &pvc.excludes) {
         // Anchored patterns are relative to the volume, as people see it.
-        let anchored = if pattern.starts_with('/') {
-            format!("{SOURCE_DIR}{pattern}")
-        } else {
-            pattern.clone()
+        let (not, rest) = negation(pattern);
+        let inside = match rest.starts_with('/') {
+            true => format!("{not}{SOURCE_DIR}{rest}"),
+            false => inside(pattern),
         };
-        arguments.extend(["--exclude".to_owned(), anchored]);
+        arguments.extend(["--exclude".to_owned(), inside]);
     }
     if pvc.and_then(|pvc| pvc.include_lost_and_found) != Some(true) {
         arguments.extend(["--exclude".to_owned(), format!("{SOURCE_DIR}/lost+found")]);
     }
     arguments
+}
+
+/// The `!` of a pattern that takes back what others exclude, and the rest.
+fn negation(pattern: &str) -> (&str, &str) {
+    pattern
+        .strip_prefix('!')
+        .map_or(("", pattern), |rest| ("!", rest))
+}
+
+/// A pattern that matches at any depth of the volume, and never the volume itself: restic would match `backup` with the
+/// folder that it is mounted at, store nothing, and end well.
+fn inside(pattern: &str) -> String {
+    let (not, rest) = negation(pattern);
+    format!("{not}{SOURCE_DIR}/**/{rest}")
 }
 
 fn of_person(extra: &[String]) -> Result<Vec<String>, BadOption> {
@@ -82,7 +99,17 @@ fn of_person(extra: &[String]) -> Result<Vec<String>, BadOption> {
     if !options.iter().any(|option| option.starts_with("--group-by=")) {
         arguments.extend(["--group-by", "host,paths,tags"].map(str::to_owned));
     }
-    arguments.extend(options);
+    arguments.extend(options.into_iter().map(|option| {
+        let pattern = EXCLUDES
+            .iter()
+            .find_map(|name| option.strip_prefix(name).map(|pattern| (name, pattern)));
+        match pattern {
+            Some((name, pattern)) if !negation(pattern).1.starts_with('/') => {
+                format!("{name}{}", inside(pattern))
+            }
+            _ => option,
+        }
+    }));
     Ok(arguments)
 }
 

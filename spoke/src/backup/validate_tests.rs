@@ -101,6 +101,36 @@ fn paths_mean_the_same_with_and_without_a_slash() {
     assert_eq!(check(out).unwrap_err().reason(), "InvalidSpec");
 }
 
+/// restic matches a pattern with the folder that it is told to store as well, stores nothing then, and ends well.
+#[test]
+fn no_pattern_excludes_the_whole_volume_by_the_name_of_its_folder() {
+    let spec = json!({
+        "restic": { "extraArgs": ["--exclude", "backup", "--iexclude=!BACK*", "--exclude=/backup/x"] },
+        "source": { "pvc": { "claimName": "d", "excludes": ["backup", "!/keep", "!keep"] } },
+    });
+    let arguments = check(spec).unwrap().arguments;
+    let of_fields = arguments
+        .windows(2)
+        .filter(|w| w[0] == "--exclude")
+        .map(|w| w[1].as_str());
+    assert_eq!(
+        of_fields.collect::<Vec<_>>(),
+        [
+            "/backup/**/backup",
+            "!/backup/keep",
+            "!/backup/**/keep",
+            "/backup/lost+found"
+        ]
+    );
+    for option in [
+        "--exclude=/backup/**/backup",
+        "--iexclude=!/backup/**/BACK*",
+        "--exclude=/backup/x",
+    ] {
+        assert!(arguments.contains(&option.to_owned()), "{arguments:?}");
+    }
+}
+
 #[test]
 fn what_could_give_the_keys_away_is_refused_and_stops_what_runs() {
     for (restic, reason, part) in [
@@ -137,7 +167,7 @@ fn what_could_give_the_keys_away_is_refused_and_stops_what_runs() {
     assert!(!check(json!({ "source": {} })).unwrap_err().is_unsafe());
     let good = json!({ "restic": { "tags": ["fleet"], "extraArgs": ["--exclude", "a b"], "image": "restic/restic:1" } });
     let valid = check(good).unwrap();
-    assert!(valid.arguments.contains(&"--exclude=a b".to_owned()));
+    assert!(valid.arguments.contains(&"--exclude=/backup/**/a b".to_owned()));
     assert_eq!(valid.image, "restic/restic:1");
 }
 

@@ -385,6 +385,16 @@ pub fn files(story: &mut Story) {
     }
 }
 
+/// The way back to a backup of the hub that was made before. Nobody who is logged in stays so.
+pub fn put_back(story: &mut Story) {
+    let login = bed().clusters()[0].kubeconfig();
+    let file = "fleet hub restore hub-2026-11-26.db";
+    let typed = |more: &str| format!("{file}{more} --kubeconfig {}", login.display());
+    story.run(file, &typed(""), &[2], "--replace puts the backup in its place");
+    let replace = format!("{file} --replace");
+    story.filled(&replace, &typed(" --replace"), "the hub serves");
+}
+
 /// What needs a cluster without anything, or one with another tool in it.
 pub fn worlds(story: &mut Story) {
     for (page, more) in [

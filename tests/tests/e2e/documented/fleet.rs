@@ -171,6 +171,7 @@ fn every_fleet_of_the_pages_is_carried_out() {
     chapters::people(&mut story);
     chapters::clusters(&mut story);
     chapters::worlds(&mut story);
+    chapters::put_back(&mut story);
     let left = story
         .left
         .iter()

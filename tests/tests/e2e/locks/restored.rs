@@ -46,7 +46,6 @@ impl Fault for HubLost {
         assert!(scene.grants().iter().any(|grant| grant.token == scene.token));
         bed().stop_hub().unwrap();
         bed().restore_hub(&self.backup()).unwrap();
-        bed().start_hub().unwrap();
     }
 
     fn mend(&mut self, scene: &Scene) {
