@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+#[path = "documents/kubectl.rs"]
+mod kubectl;
 #[path = "documents/pages.rs"]
 mod pages;
 #[path = "documents/shell.rs"]

@@ -41,7 +41,8 @@ pub enum RetentionCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum RestoreCommand {
-    /// Creates a ResticRestore in the namespace of a backup, and waits for its end.
+    /// Creates a ResticRestore in the namespace of a backup, and waits for its end. The cluster's operator has to allow it
+    /// (restore in --allow, which is off by default), or it is refused; a ResticRestore that is applied with kubectl is not.
     Create(Restore),
 }
 

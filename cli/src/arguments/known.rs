@@ -124,7 +124,8 @@ pub enum ReposCommand {
     Unbind(Binding),
     /// Runs the integrity check that a ResticRepository is configured with.
     Check(Targets),
-    /// Removes the locks that dead processes have left.
+    /// Removes the locks that dead processes have left. The cluster's operator has to allow it (unlock in --allow, which is off
+    /// by default).
     Unlock(Targets),
     /// Size and snapshots over time: by the hour for up to 7 days, by the day for more.
     History(History),

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -182,6 +184,11 @@ fn who_groups_otherwise_does_so() {
 #[test]
 fn every_example_is_valid() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples");
+    let repository = std::fs::read_to_string(format!("{folder}/repository.yaml")).unwrap();
+    let repository: Vec<Value> = serde_saphyr::from_multiple(&repository).unwrap();
+    let repository = repository.into_iter().find(|it| it["kind"] == "ResticRepository");
+    let repository: crds::ResticRepository = serde_json::from_value(repository.unwrap()).unwrap();
+    let at = Key::new("backup", "nas");
     let mut names = Vec::new();
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
@@ -189,9 +196,29 @@ fn every_example_is_valid() {
         if path.is_dir() {
             continue;
         }
-        let backup: ResticBackup = serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        let backup = documents
+            .into_iter()
+            .find(|it| it["kind"] == "ResticBackup")
+            .unwrap();
+        let backup: ResticBackup = serde_json::from_value(backup).unwrap();
         let valid = validate(&Key::new("shop", "orders"), &Site::of_tests(), &backup);
         assert!(valid.is_ok(), "{}: {:?}", path.display(), valid.err());
+        // Its owner lets it be used from there.
+        let (reference, namespace) = (
+            &backup.spec.repository_ref,
+            backup.metadata.namespace.as_deref().unwrap(),
+        );
+        assert_eq!(Key::new(reference.namespace_or(namespace), &reference.name), at);
+        let labels = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())]);
+        let refused = crate::consent::usable(&at, namespace, Some(&repository), Some(&labels)).err();
+        let waits = matches!(refused, Some(crate::consent::Blocked::Wait { .. }));
+        assert!(
+            waits,
+            "{}: {refused:?}, not only because it was not opened yet",
+            path.display()
+        );
         names.push(path.file_stem().unwrap().to_string_lossy().into_owned());
     }
     for database in ["postgresql", "mariadb", "mongodb", "redis", "etcd", "sqlite"] {
