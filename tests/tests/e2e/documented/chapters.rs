@@ -388,11 +388,13 @@ pub fn files(story: &mut Story) {
 /// The way back to a backup of the hub that was made before. Nobody who is logged in stays so.
 pub fn put_back(story: &mut Story) {
     let login = bed().clusters()[0].kubeconfig();
-    let file = "fleet hub restore hub-2026-11-26.db";
-    let typed = |more: &str| format!("{file}{more} --kubeconfig {}", login.display());
-    story.run(file, &typed(""), &[2], "--replace puts the backup in its place");
-    let replace = format!("{file} --replace");
-    story.filled(&replace, &typed(" --replace"), "the hub serves");
+    let replace = "fleet hub restore hub-2026-11-26.db --replace";
+    let typed = |command: &str| format!("{command} --kubeconfig {}", login.display());
+    // Refused, and the hub goes on.
+    let without = typed("fleet hub restore hub-2026-11-26.db");
+    let refused = "--replace puts the backup in its place";
+    story.run("fleet hub restore", &without, &[2], refused);
+    story.filled(replace, &typed(replace), "the hub serves");
 }
 
 /// What needs a cluster without anything, or one with another tool in it.
