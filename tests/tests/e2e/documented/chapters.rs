@@ -361,7 +361,7 @@ pub fn files(story: &mut Story) {
         (
             "fleet hub backup hub-2026-11-26.db",
             "fleet hub backup hub-2026-11-26.db",
-            "fleet-hub restore",
+            "fleet hub restore",
         ),
         (
             "fleet kit --with-passwords --to kit.yaml",
@@ -379,10 +379,11 @@ pub fn files(story: &mut Story) {
             "fleet bundle support.tar.gz",
             "0 could not be read",
         ),
-        ("fleet check", "fleet check", "operator-leads"),
     ] {
         story.filled(page, typed, says);
     }
+    // Others on this bed may not be well.
+    story.run("fleet check", "fleet check", &[0, 1, 3], "operator-leads");
 }
 
 /// The way back to a backup of the hub that was made before. Nobody who is logged in stays so.
@@ -450,6 +451,14 @@ pub fn worlds(story: &mut Story) {
             &[&finish],
         );
     }
+    // Without a namespace of one's own, as pages write it beside.
+    let anywhere = [
+        "fleet migrate k8up",
+        "fleet migrate k8up --apply",
+        "fleet migrate finish k8up",
+        "fleet migrate velero --apply",
+    ];
+    story.elsewhere(&anywhere, "tests/tests/e2e/migrate/tools.rs", &[]);
     story.elsewhere(
         &[
             "fleet migrate TOOL",
