@@ -127,7 +127,7 @@ impl State {
             )?,
             cluster_stale: series.gauges(
                 "fleet_hub_cluster_stale",
-                "1 while the spoke of the cluster is silent",
+                "1 while the spoke of the cluster is silent, unless it is banned",
                 &["cluster"],
             )?,
             stored: series.gauge(

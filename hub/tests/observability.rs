@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::harness::{Fleet, member};
 use hub::metrics::{Definition, Metrics, Type};
+use proto::v1::BanClusterRequest;
+use proto::v1::fleet_clusters_client::FleetClustersClient;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -185,4 +187,12 @@ async fn a_hub_at_work_shows_its_fleet_its_locks_its_certificates_and_its_backup
     until(PORT, &line).await;
     drop(spoke);
     until(PORT, "fleet_hub_cluster_stale{cluster=\"a\"} 1").await;
+    let channel = fleet.channel("spiffe://fleet/admin/ann").await;
+    let ban = BanClusterRequest {
+        cluster: "a".to_owned(),
+        reason: "lost".to_owned(),
+    };
+    FleetClustersClient::new(channel).ban_cluster(ban).await.unwrap();
+    // Nobody is woken for one that is kept out by intent.
+    until(PORT, "fleet_hub_cluster_stale{cluster=\"a\"} 0").await;
 }

@@ -73,7 +73,11 @@ pub fn figures(inventory: &Inventory, locks: &LocksResponse) -> Figures {
         if let Some(Body::Cluster(row)) = rows::cluster(seen, member).body {
             count(&mut figures.clusters, &row.state, 1);
         }
-        figures.stale.push((member.name.to_string(), member.stale));
+        // A banned one is silent by intent: nobody is woken for it.
+        let banned = rows::cluster_state(member).0 == "banned";
+        figures
+            .stale
+            .push((member.name.to_string(), member.stale && !banned));
     }
     let repositories = inventory.index().repositories();
     for row in repositories.filter_map(|key| rows::repository(seen, key)) {

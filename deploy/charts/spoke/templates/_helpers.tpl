@@ -7,6 +7,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{- /* Of the whole cluster, so a second installation, in a namespace of its own, needs another name. */ -}}
+{{- define "fleet-spoke.clusterRole" -}}
+{{- if eq .Release.Namespace "restic-fleet-system" -}}
+fleet-spoke
+{{- else -}}
+{{ printf "fleet-spoke-%s" .Release.Namespace }}
+{{- end -}}
+{{- end }}
+
 {{- define "fleet-spoke.image" -}}
 {{- $image := printf "%s/%s" (trimSuffix "/" .Values.image.registry) .Values.image.repository -}}
 {{- if .Values.image.digest -}}
