@@ -103,8 +103,9 @@ fn anchored(
     }
 }
 
-/// A pattern that may begin at any folder. In the container it may begin above the volume, and so may it in ours, where other
-/// folders lie above.
+/// A pattern that may begin at any folder. In the container it may begin above the volume; that of a ResticBackup begins in the
+/// volume, but with an operator of an earlier version it may begin above as well, where other folders lie. So it is written as
+/// it stands only if it begins above in neither.
 fn anywhere(
     pattern: &[String],
     mounted: &Mounted,
@@ -141,7 +142,7 @@ fn anywhere(
     if theirs.contains(&rest.len()) {
         return everything();
     }
-    if theirs == ours && !theirs.iter().any(|count| has_class(rest.get(..*count))) {
+    if theirs.is_empty() && ours.is_empty() {
         return Ok(vec![pattern.join("/")]);
     }
     if theirs.iter().any(|count| has_class(rest.get(..*count))) {

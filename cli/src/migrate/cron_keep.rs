@@ -171,7 +171,8 @@ fn of_forget(plan: &mut Plan, forget: &Run<'_>, all: &All<'_>) -> Vec<Value> {
         plan.leave(
             &source,
             &about,
-            "its forget is over the whole repository, and no CronJob that was read stores there under a --host: no rule is              made of it. Read all namespaces that store there (without -n), or write a policy by hand",
+            "its forget is over the whole repository, and no CronJob that was read stores there under a --host: no rule is \
+             made of it. Read all namespaces that store there (without -n), or write a policy by hand",
         );
         return rules;
     } else {
@@ -179,7 +180,8 @@ fn of_forget(plan: &mut Plan, forget: &Run<'_>, all: &All<'_>) -> Vec<Value> {
         rules.extend(hosts.map(|host| keep::rule(selector(Some(host), &[]), &GROUPS, &call.keep)));
         plan.note(
             &about,
-            "its forget is over the whole repository; the policy reaches what the CronJobs that were read store: add rules              for other hosts",
+            "its forget is over the whole repository; the policy reaches what the CronJobs that were read store: add rules \
+             for other hosts",
         );
     }
     // Each of ours by itself: with restic's own groups, since all of them have one path.

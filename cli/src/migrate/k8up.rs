@@ -23,7 +23,7 @@ use crate::objects::{at, list, text};
 pub const RESOURCE: &str = "schedules.k8up.io";
 /// Left out where it is `false`.
 const WANTED: &str = "k8up.io/backup";
-/// What changes for whoever adds a volume or a dump, said where it can be done and where it is done.
+/// What to know before a claim or a dump is added: the plan says it, and so does `finish`.
 pub const LATER: &str = "k8up backs up each claim of its namespaces, and each pod with k8up.io/backupcommand, by itself; of \
 ours each needs a ResticBackup, so what is added after finish is in no backup: fleet coverage names such claims \
 (docs/coverage.md), and fleet migrate k8up --apply makes what is missing as long as the Schedule is there";

@@ -102,15 +102,20 @@ pub fn credentials(location: &Value) -> (BTreeMap<String, Source>, Vec<String>) 
             ),
         }
     }
+    notes.extend(not_carried(location));
+    (entries, notes)
+}
+
+/// What is set in a location and not read.
+fn not_carried(location: &Value) -> Option<String> {
     let left = unread(location.get("spec").unwrap_or(&Value::Null), &READ);
-    if !left.is_empty() {
-        let names: Vec<String> = left.into_iter().collect();
-        notes.push(format!(
+    let names: Vec<String> = left.into_iter().collect();
+    (!names.is_empty()).then(|| {
+        format!(
             "these fields of its BackupStorageLocation are not carried over: {}",
             names.join(", ")
-        ));
-    }
-    (entries, notes)
+        )
+    })
 }
 
 fn decoded(base64: &str) -> Option<String> {

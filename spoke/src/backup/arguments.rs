@@ -88,6 +88,8 @@ fn negation(pattern: &str) -> (&str, &str) {
 /// folder that it is mounted at, store nothing, and end well.
 fn inside(pattern: &str) -> String {
     let (not, rest) = negation(pattern);
+    // A second `**` would leave the folder of what it excludes.
+    let rest = rest.trim_start_matches("**/");
     format!("{not}{SOURCE_DIR}/**/{rest}")
 }
 

@@ -108,7 +108,7 @@ fn paths_mean_the_same_with_and_without_a_slash() {
 fn no_pattern_excludes_the_whole_volume_by_the_name_of_its_folder() {
     let spec = json!({
         "restic": { "extraArgs": ["--exclude", "backup", "--iexclude=!BACK*", "--exclude=/backup/x"] },
-        "source": { "pvc": { "claimName": "d", "excludes": ["backup", "!/keep", "!keep"] } },
+        "source": { "pvc": { "claimName": "d", "excludes": ["backup", "!/keep", "!keep", "**/cache"] } },
     });
     let arguments = check(spec).unwrap().arguments;
     let of_fields = arguments
@@ -121,6 +121,7 @@ fn no_pattern_excludes_the_whole_volume_by_the_name_of_its_folder() {
             "/backup/**/backup",
             "!/backup/keep",
             "!/backup/**/keep",
+            "/backup/**/cache",
             "/backup/lost+found"
         ]
     );
