@@ -59,6 +59,8 @@ pub async fn manifests(
         .member(cluster)
         .filter(|_| sight.reaches_cluster(cluster));
     let member = member.ok_or_else(missing)?;
+    // One that is just being replaced is not written yet: what cannot be written may be missing in what is read.
+    let is_written = hub.flush().await.is_ok();
     let mut replaced = replaced(hub, &inventory, &sight, member).await?;
     if !sight.takes_cluster(cluster) {
         replaced.retain(|(_, held)| !held.is_empty());
@@ -68,6 +70,7 @@ pub async fn manifests(
         return Err(missing());
     }
     let mut head = present(member, &sight);
+    head.complete &= is_written;
     head.replaced = replaced.iter().map(|(of, held)| row(of, held.len())).collect();
     let (from, mut held) = if uid.is_empty() || *uid == head.reported_uid {
         let wanted = member.objects.values().filter(|held| is_wanted(held, seen));
@@ -76,7 +79,7 @@ pub async fn manifests(
         let found = replaced.into_iter().find(|(of, _)| of.cluster_uid == *uid);
         let (of, held) = found.ok_or_else(|| unknown(cluster, uid, &head))?;
         head.as_of = of.last_heard.map(from_unix_millis);
-        head.complete = of.complete && sight.takes_cluster(cluster);
+        head.complete = is_written && of.complete && sight.takes_cluster(cluster);
         head.reported_uid.clone_from(&of.cluster_uid);
         (Whose::Replaced(of), held)
     };
@@ -141,8 +144,6 @@ async fn replaced(
     sight: &Sight,
     member: &Member,
 ) -> Result<Vec<(Replaced, Vec<Arc<Held>>)>, Status> {
-    // One that is just being replaced is not written yet. An error is logged, and the next answer has it.
-    let _ = hub.flush().await;
     let all = hub.store().replaced(&member.name).await;
     let all = all.map_err(|error| unavailable(&error))?;
     let kept = all

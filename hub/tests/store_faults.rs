@@ -1,10 +1,12 @@
 //! A store whose reads and writes fail while the hub runs: what could not be kept is not answered, and what could not be
 //! read is not taken for nothing.
 
-use crate::harness::{Fleet, ID, Spoke, member};
+use crate::harness::{Fleet, ID, Spoke, keep_last, member, policy, repository};
+use proto::v1::fleet_hub_client::FleetHubClient;
 use proto::v1::hub_message::Body as Told;
+use proto::v1::manifest_part::Body as Part;
 use proto::v1::spoke_message::Body;
-use proto::v1::{AuditRequest, LeaseRelease};
+use proto::v1::{AuditRequest, LeaseRelease, ManifestsRequest};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 /// A second connection to the hub's store, which makes its statements fail.
@@ -182,4 +184,33 @@ async fn a_store_whose_age_cannot_be_read_counts_as_an_older_copy() {
     let mut spoke = member(&fleet).await;
     spoke.ask("job").await;
     assert!(spoke.granted().await.token > token);
+}
+
+/// A cluster whose name another one has just taken may be in what cannot be written.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cluster_had_is_not_said_to_be_whole_while_the_store_cannot_be_written() {
+    let fleet = Fleet::new().await;
+    let spoke = member(&fleet).await;
+    let complete = async || {
+        let request = ManifestsRequest {
+            cluster: "a".to_owned(),
+            ..ManifestsRequest::default()
+        };
+        let mut client = FleetHubClient::new(fleet.view_as("viewer/ann").await);
+        let mut parts = client.manifests(request).await.unwrap().into_inner();
+        match parts.message().await.unwrap().unwrap().body {
+            Some(Part::Head(head)) => head.complete,
+            other => panic!("{other:?}"),
+        }
+    };
+    fleet.until("all of it", async |_| complete().await).await;
+    let saboteur = Saboteur::of(&fleet).await;
+    saboteur.refuse("BEFORE INSERT ON object").await;
+    let mut more = policy(keep_last(1));
+    "another".clone_into(&mut more.uid);
+    more.name.clone_from(&more.uid);
+    spoke.tell(vec![repository(ID), policy(keep_last(3)), more]).await;
+    fleet.until("a doubt", async |_| !complete().await).await;
+    saboteur.allow().await;
+    fleet.until("all of it again", async |_| complete().await).await;
 }
