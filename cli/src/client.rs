@@ -233,11 +233,14 @@ impl Client {
 
     /// The backup with this digest is on disk. A hub of an earlier version has counted it when it was made.
     pub async fn keep_backup(&mut self, sha256: Vec<u8>) -> Result<(), Failure> {
-        let answer = self.own.keep_backup(KeepBackupRequest { sha256 }).await;
-        match answer {
-            Err(status) if status.code() != Code::Unimplemented => Err(self.broken(&status)),
-            _ => Ok(()),
-        }
+        let mut own = self.own.clone();
+        let kept = async move {
+            match own.keep_backup(KeepBackupRequest { sha256 }).await {
+                Err(status) if status.code() == Code::Unimplemented => Ok(Response::new(())),
+                answer => answer.map(|answer| answer.map(drop)),
+            }
+        };
+        self.answer(kept).await
     }
 
     /// What a cluster's resources are made again of.

@@ -81,7 +81,7 @@ async fn a_lost_cluster_is_printed_as_yaml_that_can_be_applied() {
     assert_eq!(documents[2]["spec"]["suspend"], true);
     assert_eq!(documents[3]["spec"]["target"]["newPVC"]["name"], "data");
     assert!(
-        notes.contains("make these first") && notes.contains("ns/storage"),
+        notes.contains("apply these as well, after the namespaces") && notes.contains("ns/storage"),
         "{notes}"
     );
     assert_eq!(

@@ -142,7 +142,7 @@ pub enum HubCommand {
         file: PathBuf,
     },
     /// Puts a backup in the place of the store of the hub in the cluster of your kubectl. The hub is stopped for that, and
-    /// started again whatever becomes of it. It needs no login.
+    /// started again, also when it fails. Interrupted, it leaves the hub stopped: run it again. It needs no login.
     Restore(HubRestore),
     /// Prints the authorities that certificates of the hub are of, PEM, with what will sign next during a rotation: for
     /// FLEET_CA. A login keeps them by itself.

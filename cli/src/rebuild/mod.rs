@@ -62,14 +62,14 @@ pub async fn rebuild(client: &mut Client, rebuild: &Rebuild) -> Result<u8, Failu
     Ok(if whole { 0 } else { code::FINDING })
 }
 
-/// What to keep before another cluster reports under a name that is known; `None` where the hub has nothing under it, or only
-/// what the cluster with this uid has reported.
+/// What to keep before another cluster reports under a name that is known; `None` where what the hub has was
+/// reported by the cluster with this uid. Where the hub does not say what it has, there may be something.
 pub async fn to_keep(client: &mut Client, cluster: &str, uid: Option<&str>) -> Option<String> {
     let request = ManifestsRequest {
         cluster: cluster.to_owned(),
         ..ManifestsRequest::default()
     };
-    // Whoever may decide about clusters need not see what is in them: then it is not known.
+    // Who may accept a cluster may lack the right to see what is in it. Then the advice is given in any case.
     let head = match client.manifests(request).await {
         Ok(mut parts) => client.next(&mut parts).await.ok().flatten(),
         Err(_) => None,
@@ -195,7 +195,8 @@ fn made(rebuild: &Rebuild, head: &ManifestsHead, manifests: &[Manifest]) -> Made
         made.notes.insert(
             0,
             format!(
-                "the hub has no Secret; make these first (fleet kit, or where you keep them): {}",
+                "the hub has no Secret; apply these as well, after the namespaces that are printed here (fleet kit, or where you keep \
+                 them): {}",
                 secrets.join(", ")
             ),
         );
